@@ -1,0 +1,1 @@
+"""The monitoring service: it decides, and talks to the world."""

@@ -1,0 +1,1 @@
+"""Static pages, drawn from the store alone."""

@@ -1,0 +1,1 @@
+"""Where logged data is read from."""
