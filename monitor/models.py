@@ -41,9 +41,10 @@ class Check(StrEnum):
 
 
 class Job(StrEnum):
-    """The two clocks of a model: inputs are read once a window closes, labels as they land."""
+    """The clocks of a model: inputs are read once a window closes, offline values and labels when they land."""
 
     INPUTS = "inputs"
+    SKEW = "skew"
     LABELS = "labels"
 
 
@@ -95,6 +96,28 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class WindowRow:
+    """One window of one job as the store knows it: what became of it, and why."""
+
+    model: str
+    job: Job
+    window: Window
+    state: RunState
+    reason: str | None = None
+    revision: int = 0
+    attempt: int = 0
+    n_rows: int | None = None
+    fingerprint: str | None = None
+    spec_version: str = ""
+    alerts: bool = True
+    not_before: datetime | None = None
+    lease_owner: str | None = None
+    created_at: datetime | None = None
+    finished_at: datetime | None = None
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Result:
     """One number and what it means: a row of the `result` table and of `monitor results --json`."""
 
@@ -130,6 +153,7 @@ class StoredProfile:
     column: str
     profile: ColumnProfile
     segment: str | None = None
+    baseline_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -220,6 +244,29 @@ class Incident:
     onset: datetime | None = None
     summary: str = ""
     acknowledged_by: str | None = None
+    detail: dict[str, Any] = field(default_factory=dict)
+    acknowledged_at: datetime | None = None
+    acknowledged_note: str | None = None
+
+
+@dataclass(frozen=True)
+class Mute:
+    """A person's wish to hear nothing of a model, or of one of its features, until a time (``None``: until unmuted)."""
+
+    model: str
+    feature: str | None
+    until: datetime | None
+    who: str
+    reason: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Tick:
+    """The last sign of life of one worker."""
+
+    worker: str
+    at: datetime
     detail: dict[str, Any] = field(default_factory=dict)
 
 
