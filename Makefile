@@ -1,0 +1,59 @@
+# Needs Python 3.11 or newer and make; everything else goes into .venv, at the versions of constraints.txt.
+#   make demo        sixty days of a credit model with planted incidents: found, reported, drawn
+#   make test        the tests of a few minutes            make test-all   the slow ones too
+#   make lint        style and types                       make wheel      dist/*.whl
+#   make lock        new constraints.txt                   make clean      remove what is made here
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+TOO_OLD := Python 3.11 or newer is needed, and $(PYTHON) is not. Name one that is: make PYTHON=/path/to/python3.12
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test test-all lint wheel lock clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+install: $(READY)
+
+# Hashes hold for the dependencies only: the project itself goes in after them, built by the pinned hatchling.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c '$(NEW_ENOUGH)' || { echo '$(TOO_OLD)' >&2; exit 1; }
+	@test -x $(BIN)/python && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -c '$(NEW_ENOUGH)' || { echo '$(VENV) is of an older Python; run make clean' >&2; exit 1; }
+	@echo "installing into $(VENV) (once; a minute or two)"
+	@$(PIP) install --quiet --require-hashes -r constraints.txt
+	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/monitor demo
+
+test: $(READY)
+	$(BIN)/pytest -m "not slow"
+
+test-all: $(READY)
+	$(BIN)/pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+wheel: $(READY)
+	$(BIN)/python -m hatchling build -t wheel
+
+# In a throw-away environment, so that the tool is no dependency. Registry addresses are kept out of the result.
+lock: $(READY)
+	@tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && \
+	$(BIN)/python -m venv "$$tools" && "$$tools/bin/pip" install --quiet pip-tools && \
+	"$$tools/bin/pip-compile" --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-annotate --no-header \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	  --extra postgres --extra dev --output-file constraints.txt pyproject.toml
+
+clean:
+	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
