@@ -218,6 +218,8 @@ class SeriesState:
     good: int = 0
     verdict: Verdict = Verdict.OK
     last_window: datetime | None = None
+    since: datetime | None = None
+    """Start of the first window of the bad streak; ``None`` while ``bad`` is 0."""
 
 
 class IncidentState(StrEnum):
