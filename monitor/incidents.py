@@ -1,0 +1,489 @@
+"""When a run of bad windows becomes an incident, grows, and is over: pure decisions, told apart from sending.
+
+A *series* is one (check, feature, segment) of a model; its verdict in a window is the worst over its metrics.
+Counters count computed windows, never wall time: downtime neither fires nor clears, and a window that could not say
+anything (``no_data``, ``cannot_tell``, an error) changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from monitor.models import (
+    Check,
+    Incident,
+    IncidentState,
+    Result,
+    SeriesState,
+    Transition,
+    Verdict,
+    Window,
+)
+
+SeriesKey = tuple[Check, str | None, str | None]
+"""``(check, feature, segment)``, as in :meth:`Store.series`."""
+
+ROWS = "__rows__"
+"""Feature name of the series that counts windows without any rows; not a column."""
+
+_ROWS_KEY: SeriesKey = (Check.QUALITY, ROWS, None)
+_INPUT_CHECKS = frozenset({Check.FEATURE_DRIFT, Check.SCORE_DRIFT, Check.QUALITY})
+_NO_DATA = "no_data"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What it takes to open, repeat and resolve; from ``confirm``, ``recover``, ``drift`` and ``alerts`` of the config.
+
+    Parameters
+    ----------
+    confirm, recover
+        Bad windows in a row that open an incident; good windows in a row, of every one of its series, that resolve it.
+    features_alert
+        Drifted features that it takes: a count (int) or a share of ``n_features`` in [0, 1] (float).
+    no_data
+        Windows in a row without rows that are an incident themselves.
+    repeat
+        Remind of an open incident this long (in event time) after the last message about it; ``None``: never.
+    """
+
+    confirm: int = 2
+    recover: int = 2
+    features_alert: int | float = 1
+    n_features: int = 0
+    no_data: int = 2
+    repeat: timedelta | None = None
+
+    @property
+    def features_needed(self) -> int:
+        if isinstance(self.features_alert, int):
+            return self.features_alert
+        # 1e-9: 10 % of 30 features is 3, whatever binary fractions make of it.
+        return max(1, math.ceil(self.features_alert * self.n_features - 1e-9))
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one window changes: the series and incidents to be saved, and what is worth telling."""
+
+    series: list[SeriesState] = field(default_factory=list)
+    incidents: list[Incident] = field(default_factory=list)
+    transitions: list[tuple[Transition, Incident]] = field(default_factory=list)
+
+
+def advance(
+    *,
+    model: str,
+    window: Window,
+    results: Sequence[Result],
+    series: Mapping[SeriesKey, SeriesState],
+    open_incidents: Iterable[Incident],
+    rules: Rules,
+    muted: Collection[str | None] = (),
+    tell: bool = True,
+) -> Step:
+    """Take in one computed window of a model: move its series, then open, extend or resolve its incidents.
+
+    Parameters
+    ----------
+    results
+        All results of this window and job. Checks that are absent from it are not touched, so that inputs and labels
+        may run on their own clocks.
+    series
+        The states before this window; a series that is missing has never been seen.
+    open_incidents
+        The model's open incidents, of any check.
+    muted
+        Features that nobody wants to hear of; ``None`` among them mutes the whole model. Muting keeps the state
+        moving and only withholds what would be told; it is made up for once the mute has ended.
+    tell
+        False (a backfill): state moves, no transition is returned, and nothing counts as told.
+
+    Notes
+    -----
+    Windows of a series must come in order: one that is not newer than the series' ``last_window`` is ignored here.
+    A restated window is taken in by :func:`replay`.
+    """
+    verdicts = _verdicts(results)
+    rows = _rows_seen(results)
+    if rows is not None:
+        verdicts[_ROWS_KEY] = Verdict.OK if rows else Verdict.ALERT
+    moved: dict[SeriesKey, SeriesState] = {}
+    for key, verdict in verdicts.items():
+        state = series.get(key) or SeriesState(model, *key)
+        # An undecided window does not use up its turn: labels may land, and then it is taken in after all.
+        if not verdict.decides:
+            continue
+        if state.last_window is None or window.start > state.last_window:
+            moved[key] = _move(state, verdict, window)
+    effects = _effects(results)
+    existing = {_slot(incident): incident for incident in open_incidents if incident.state is IncidentState.OPEN}
+    step = Step(series=list(moved.values()))
+    for slot in sorted({_slot_of(key) for key in moved}):
+        touched = {key: state for key, state in moved.items() if _slot_of(key) == slot}
+        known = {key: state for key, state in series.items() if _slot_of(key) == slot} | touched
+        incident = existing.get(slot)
+        seen = {feature for check, feature, _ in verdicts if check == slot[0]}
+        grown = _grow(
+            incident, slot, model, window, touched=touched, known=known, seen=seen, effects=effects, rules=rules
+        )
+        if grown is None:
+            continue
+        told, news = _tell(grown, before=incident, window=window, rules=rules, muted=muted if tell else (None,))
+        if told != incident:
+            step.incidents.append(told)
+        if news is not None:
+            step.transitions.append((news, told))
+    return _threaded(step)
+
+
+def replay(
+    *,
+    model: str,
+    windows: Iterable[tuple[Window, Sequence[Result]]],
+    rules: Rules,
+    series: Mapping[SeriesKey, SeriesState] | None = None,
+    incidents: Iterable[Incident] = (),
+    muted: Collection[str | None] = (),
+) -> Step:
+    """The state after a range of windows is taken in anew, because one of them was restated.
+
+    Parameters
+    ----------
+    windows
+        Every window of the range with its newest results; any order. To be exact, the range must begin at least
+        ``confirm + recover`` windows before the restated one, or where ``series`` was taken.
+    series
+        The states before the range; absent: nothing had been seen.
+    incidents
+        The incidents of the model as they are stored now. An incident that the recomputed past opens again keeps its
+        id, acknowledgement and thread; an open one that it no longer opens is resolved.
+
+    Returns
+    -------
+    A step with the final states; a transition ``restated`` for each incident whose state or features came out
+    differently, and none for what came out the same.
+    """
+    ordered = sorted(windows, key=lambda pair: pair[0])
+    if not ordered:
+        return Step()
+    first, last = ordered[0][0], ordered[-1][0]
+    stored = {incident.id: incident for incident in incidents}
+    states = dict(series or {})
+    checks = {result.check for _, results in ordered for result in results}
+    # Those opened before the range were not decided in it: they go in as they were, and may resolve in it.
+    current: dict[str, Incident] = {
+        i.id: replace(i, state=IncidentState.OPEN, resolved_window=None)
+        for i in stored.values()
+        if i.check in checks
+        and i.state is not IncidentState.REMOVED
+        and i.opened_window < first.start
+        and (i.resolved_window is None or i.resolved_window >= first.start)
+    }
+    for window, results in ordered:
+        step = advance(
+            model=model, window=window, results=results, series=states, open_incidents=list(current.values()),
+            rules=rules, muted=muted, tell=False,
+        )  # fmt: skip
+        states.update({(s.check, s.feature, s.segment): s for s in step.series})
+        for incident in step.incidents:
+            current[incident.id] = _keep_person_made(incident, stored.get(incident.id))
+    for incident in stored.values():
+        undone = incident.id not in current and first.start <= incident.opened_window < last.end
+        if undone and incident.state is IncidentState.OPEN and incident.check in checks:
+            current[incident.id] = _resolve(incident, last)
+    return _restated(states, current, stored, window=last, muted=muted)
+
+
+def removed(incidents: Iterable[Incident], *, window: Window) -> list[Incident]:
+    """The open ones of ``incidents`` as closed because their model or check is monitored no more: not as resolved."""
+    return [
+        replace(incident, state=IncidentState.REMOVED, resolved_window=window.start)
+        for incident in incidents
+        if incident.state is IncidentState.OPEN
+    ]
+
+
+def incident_id(model: str, check: Check, opened_window: datetime, *, kind: str | None = None) -> str:
+    """``inc_`` and ten hex digits that follow from the incident alone: a run that is repeated finds it again."""
+    text = "\x1f".join([model, check.value, opened_window.isoformat(), kind or ""])
+    return f"inc_{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+
+# --- series ----------------------------------------------------------------------------------------
+
+
+def _verdicts(results: Iterable[Result]) -> dict[SeriesKey, Verdict]:
+    """The worst verdict of each series. ``cannot_tell`` outranks ``ok``: half an answer must not resolve anything."""
+    worst: dict[SeriesKey, Verdict] = {}
+    for result in results:
+        key = (result.check, result.feature, result.segment)
+        if key not in worst or result.verdict.rank > worst[key].rank:
+            worst[key] = result.verdict
+    return worst
+
+
+def _rows_seen(results: Iterable[Result]) -> bool | None:
+    """Whether the window had any rows at all; ``None`` when these results do not speak of the inputs."""
+    inputs = [result for result in results if result.check in _INPUT_CHECKS]
+    if not inputs:
+        return None
+    counts = [result for result in inputs if result.metric == "n_rows" and result.segment is None]
+    return any(result.verdict is not Verdict.NO_DATA for result in counts or inputs)
+
+
+def _move(state: SeriesState, verdict: Verdict, window: Window) -> SeriesState:
+    state = replace(state, verdict=verdict, last_window=window.start)
+    if verdict is Verdict.ALERT:
+        since = state.since if state.bad and state.since is not None else window.start
+        return replace(state, bad=state.bad + 1, good=0, since=since)
+    if verdict is Verdict.OK:
+        return replace(state, bad=0, good=state.good + 1, since=None)
+    return replace(state, good=0)
+
+
+# --- incidents -------------------------------------------------------------------------------------
+
+Slot = tuple[str, str]
+"""(check, kind): at most one incident of a model is open in each."""
+
+
+def _slot_of(key: SeriesKey) -> Slot:
+    return key[0].value, _NO_DATA if key[1] == ROWS else ""
+
+
+def _slot(incident: Incident) -> Slot:
+    return incident.check.value, str(incident.detail.get("kind", ""))
+
+
+def members(incident: Incident) -> list[SeriesKey]:
+    """The series that the incident is made of, worst first."""
+    return [(incident.check, feature, segment) for feature, segment in incident.detail.get("series", [])]
+
+
+def _effects(results: Iterable[Result]) -> dict[SeriesKey, float]:
+    """How far the worst alerting metric of each series is beyond its limit, as a multiple of the limit."""
+    effects: dict[SeriesKey, float] = {}
+    for result in results:
+        if result.verdict is Verdict.ALERT:
+            key = (result.check, result.feature, result.segment)
+            effects[key] = max(effects.get(key, 0.0), effect(result))
+    return effects
+
+
+def effect(result: Result) -> float:
+    """How large a result is against its limit: 1 at the limit, more beyond, 0 where that cannot be said.
+
+    A limit below the healthy value (performance) is turned round, so that more is always worse.
+    """
+    if result.value is None or result.threshold is None:
+        return 0.0
+    value, threshold = abs(result.value), abs(result.threshold)
+    if result.check is Check.PERFORMANCE and result.value < result.threshold:
+        value, threshold = threshold, value
+    if threshold == 0.0:
+        return math.inf if value > 0 else 1.0
+    return value / threshold
+
+
+def _grow(
+    incident: Incident | None,
+    slot: Slot,
+    model: str,
+    window: Window,
+    *,
+    touched: Mapping[SeriesKey, SeriesState],
+    known: Mapping[SeriesKey, SeriesState],
+    seen: Collection[str | None],
+    effects: Mapping[SeriesKey, float],
+    rules: Rules,
+) -> Incident | None:
+    """The incident of one slot after this window; ``None`` when there is none and none opens."""
+    confirm = rules.no_data if slot[1] == _NO_DATA else rules.confirm
+    confirmed = [key for key, state in known.items() if state.bad >= confirm]
+    fresh = [key for key in confirmed if key in touched and touched[key].verdict is Verdict.ALERT]
+    if incident is None:
+        if not fresh or _distinct(confirmed) < (rules.features_needed if slot[0] == Check.FEATURE_DRIFT else 1):
+            return None
+        return _open(slot, model, window, [known[key] for key in confirmed], effects)
+    gone = _no_longer_monitored(touched, seen)
+    inside = [key for key in members(incident) if not gone(key)]
+    if not inside and not fresh:
+        return replace(incident, state=IncidentState.REMOVED, resolved_window=window.start)
+    if all(_recovered(known.get(key), rules, slot) for key in inside) and not fresh:
+        return _resolve(incident, window)
+    joined = [key for key in fresh if key not in inside]
+    firing = [key for key in (*inside, *joined) if key in touched and touched[key].verdict is Verdict.ALERT]
+    if not firing:
+        return incident
+    detail = incident.detail | {"series": _ranked([*inside, *joined], effects)}
+    return replace(incident, last_window=window.start, features=_names(detail["series"]), detail=detail)
+
+
+def _no_longer_monitored(
+    touched: Mapping[SeriesKey, SeriesState], seen: Collection[str | None]
+) -> Callable[[SeriesKey], bool]:
+    """Tells a feature that the check did look for no more from one that it could say nothing about.
+
+    Only where the check decided on other features in this window is a feature's absence a fact about the model, and
+    not about the data.
+    """
+    decided = {feature for _, feature, _ in touched} - {None, ROWS}
+    return lambda key: bool(decided) and key[1] is not None and key[1] not in seen
+
+
+def _recovered(state: SeriesState | None, rules: Rules, slot: Slot) -> bool:
+    needed = 1 if slot[1] == _NO_DATA else rules.recover
+    return state is not None and state.good >= needed
+
+
+def _open(
+    slot: Slot, model: str, window: Window, confirmed: Sequence[SeriesState], effects: Mapping[SeriesKey, float]
+) -> Incident:
+    check, kind = Check(slot[0]), slot[1] or None
+    since = min((state.since for state in confirmed if state.since is not None), default=window.start)
+    ranked = _ranked([(state.check, state.feature, state.segment) for state in confirmed], effects)
+    detail: dict[str, Any] = {"series": ranked, "confirmed_window": window.start.isoformat()}
+    if kind is not None:
+        detail["kind"] = kind
+    return Incident(
+        id=incident_id(model, check, since, kind=kind),
+        model=model,
+        check=check,
+        state=IncidentState.OPEN,
+        severity=Verdict.ALERT,
+        opened_window=since,
+        last_window=window.start,
+        features=_names(ranked),
+        onset=since,
+        detail=detail,
+    )
+
+
+def _resolve(incident: Incident, window: Window) -> Incident:
+    return replace(incident, state=IncidentState.RESOLVED, resolved_window=window.start)
+
+
+def _distinct(keys: Iterable[SeriesKey]) -> int:
+    return len({feature for _, feature, _ in keys})
+
+
+def _ranked(keys: Iterable[SeriesKey], effects: Mapping[SeriesKey, float]) -> list[list[str | None]]:
+    """Worst first; a series that is not firing now keeps its place behind those that are."""
+    ordered = sorted(dict.fromkeys(keys), key=lambda key: -effects.get(key, 0.0))
+    return [[feature, segment] for _, feature, segment in ordered]
+
+
+def _names(ranked: Iterable[Sequence[str | None]]) -> list[str]:
+    names = (feature for feature, _ in ranked if feature is not None and feature != ROWS)
+    return list(dict.fromkeys(names))
+
+
+# --- telling ---------------------------------------------------------------------------------------
+
+
+def _tell(
+    incident: Incident, *, before: Incident | None, window: Window, rules: Rules, muted: Collection[str | None]
+) -> tuple[Incident, Transition | None]:
+    """Which transition, if any, this window is worth, and the incident with that noted.
+
+    ``detail.told`` lists the series that somebody has been told of, ``detail.told_at`` the end of the window of the
+    last message: what was withheld (muted, backfilled) is still untold, and is told when it may be.
+    """
+    told: list[list[str | None]] = incident.detail.get("told", [])
+    if incident.state is IncidentState.REMOVED:
+        return incident, None
+    if incident.state is IncidentState.RESOLVED:
+        return incident, Transition.RESOLVED if told and None not in muted else None
+    audible = [pair for pair in incident.detail["series"] if None not in muted and pair[0] not in muted]
+    firing = incident.last_window == window.start and (before is None or incident != before)
+    new = [pair for pair in audible if pair not in told]
+    if not firing or not audible:
+        return incident, None
+    if new:
+        opened = Transition.NO_DATA if incident.detail.get("kind") == _NO_DATA else Transition.OPENED
+        transition = Transition.WORSENED if told else opened
+    elif _reminder_due(incident, window, rules):
+        transition = Transition.REPEATED
+    else:
+        return incident, None
+    return _told(incident, new, window=window), transition
+
+
+def _told(incident: Incident, new: Sequence[list[str | None]], *, window: Window) -> Incident:
+    told = [*incident.detail.get("told", []), *new]
+    noted = {"told": told, "told_at": window.end.isoformat(), "new": _names(new)}
+    return replace(incident, detail=incident.detail | noted)
+
+
+def _reminder_due(incident: Incident, window: Window, rules: Rules) -> bool:
+    told_at = incident.detail.get("told_at")
+    if rules.repeat is None or told_at is None or incident.acknowledged_by is not None:
+        return False
+    return window.end - datetime.fromisoformat(told_at) >= rules.repeat
+
+
+def _threaded(step: Step) -> Step:
+    """Give incidents that are first told in one window one thread: they are told in one message."""
+    first = [incident for transition, incident in step.transitions if "thread" not in incident.detail]
+    if not first:
+        return step
+    thread = min(incident.id for incident in first)
+    marked = {incident.id: replace(incident, detail=incident.detail | {"thread": thread}) for incident in first}
+    return replace(
+        step,
+        incidents=[marked.get(incident.id, incident) for incident in step.incidents],
+        transitions=[(transition, marked.get(incident.id, incident)) for transition, incident in step.transitions],
+    )
+
+
+# --- restating -------------------------------------------------------------------------------------
+
+_PERSON_MADE = ("told", "told_at", "thread", "new", "advice")
+
+
+def _keep_person_made(incident: Incident, stored: Incident | None) -> Incident:
+    if stored is None:
+        return incident
+    kept = {key: stored.detail[key] for key in _PERSON_MADE if key in stored.detail}
+    return replace(
+        incident,
+        acknowledged_by=stored.acknowledged_by,
+        cause=stored.cause,
+        cause_confidence=stored.cause_confidence,
+        onset=stored.onset,
+        summary=stored.summary,
+        detail=stored.detail | incident.detail | kept,
+    )
+
+
+def _restated(
+    states: Mapping[SeriesKey, SeriesState],
+    current: Mapping[str, Incident],
+    stored: Mapping[str, Incident],
+    *,
+    window: Window,
+    muted: Collection[str | None],
+) -> Step:
+    step = Step(series=list(states.values()))
+    for incident in current.values():
+        before = stored.get(incident.id)
+        audible = [pair for pair in incident.detail.get("series", []) if None not in muted and pair[0] not in muted]
+        told = incident
+        if before is None and incident.state is IncidentState.OPEN and audible:
+            told = _told(incident, audible, window=window)
+            step.transitions.append((Transition.OPENED, told))
+        elif before is not None and "told" in before.detail and _reads_otherwise(before, incident):
+            step.transitions.append((Transition.RESTATED, incident))
+        if told != before:
+            step.incidents.append(told)
+    return _threaded(step)
+
+
+def _reads_otherwise(before: Incident, after: Incident) -> bool:
+    return before.state is not after.state or set(before.features) != set(after.features)
