@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from monitor.messages import excess
 from monitor.models import (
     Check,
     Incident,
@@ -272,23 +273,8 @@ def _effects(results: Iterable[Result]) -> dict[SeriesKey, float]:
     for result in results:
         if result.verdict is Verdict.ALERT:
             key = (result.check, result.feature, result.segment)
-            effects[key] = max(effects.get(key, 0.0), effect(result))
+            effects[key] = max(effects.get(key, 0.0), excess(result))
     return effects
-
-
-def effect(result: Result) -> float:
-    """How large a result is against its limit: 1 at the limit, more beyond, 0 where that cannot be said.
-
-    A limit below the healthy value (performance) is turned round, so that more is always worse.
-    """
-    if result.value is None or result.threshold is None:
-        return 0.0
-    value, threshold = abs(result.value), abs(result.threshold)
-    if result.check is Check.PERFORMANCE and result.value < result.threshold:
-        value, threshold = threshold, value
-    if threshold == 0.0:
-        return math.inf if value > 0 else 1.0
-    return value / threshold
 
 
 def _grow(
