@@ -1,0 +1,393 @@
+"""Score by label by decision, as counts: bounded, mergeable, and exact for the decisions that were taken.
+
+The decision taken is kept beside the score, so that the confusion matrix is the one that happened, whatever the
+threshold was at the time; any other threshold can be tried on the same counts.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.profiles import FloatArray, IntArray, ProfileError
+
+MAX_SCORES = 2**20
+NEGATIVE, POSITIVE, UNKNOWN = 0, 1, 2
+_HEADER = struct.Struct("<4sBBhQdd")
+_MAGIC = b"SLAB"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts of labelled predictions by what was decided and what came true."""
+
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+
+    @property
+    def n(self) -> int:
+        return self.tp + self.fp + self.fn + self.tn
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreLabels:
+    """How often each score came with each label and each decision.
+
+    Parameters
+    ----------
+    scores
+        Increasing distinct scores, shape ``(S,)``; infinities are allowed, NaN is not.
+    positives, negatives, unlabelled
+        Counts at each score, shape ``(S, 3)``; the columns are the decision: negative, positive, not known.
+    no_score
+        Counts of predictions without a score, shape ``(3, 3)``: rows are the label (negative, positive, not known),
+        columns the decision as above.
+    low, high
+        The extreme scores before any rounding; NaN when there are none.
+    grid
+        ``None``, or the exponent ``k`` of the cells of width ``2^k`` that scores were rounded into because there were
+        too many distinct ones.
+    exact
+        Whether each score stands for itself; false after rounding or :meth:`coarsen`.
+    """
+
+    scores: FloatArray
+    positives: IntArray
+    negatives: IntArray
+    unlabelled: IntArray
+    no_score: IntArray
+    low: float = math.nan
+    high: float = math.nan
+    grid: int | None = None
+    exact: bool = True
+
+    @property
+    def n(self) -> int:
+        """Predictions, labelled or not, with a score or without."""
+        return self.n_labelled + int(self.unlabelled.sum() + self.no_score[UNKNOWN].sum())
+
+    @property
+    def n_labelled(self) -> int:
+        return self.n_positive + self.n_negative
+
+    @property
+    def n_positive(self) -> int:
+        return int(self.positives.sum() + self.no_score[POSITIVE].sum())
+
+    @property
+    def n_negative(self) -> int:
+        return int(self.negatives.sum() + self.no_score[NEGATIVE].sum())
+
+    @property
+    def label_coverage(self) -> float | None:
+        """The share of predictions whose label has landed; ``None`` without predictions."""
+        return self.n_labelled / self.n if self.n else None
+
+    @property
+    def n_decided(self) -> int:
+        """Predictions whose decision is known, labelled or not."""
+        return int(self.decisions()[:2].sum())
+
+    def decisions(self) -> IntArray:
+        """Counts of negative, positive and unknown decisions, shape ``(3,)``, over all predictions."""
+        with_score = (self.positives + self.negatives + self.unlabelled).sum(axis=0)
+        return np.asarray(with_score + self.no_score.sum(axis=0), dtype=np.int64)
+
+    def confusion(self, threshold: float | None = None) -> Confusion:
+        """The confusion matrix of the decisions taken, or of ``score >= threshold`` had that been the rule.
+
+        Predictions without a label, and without a decision (with a threshold: without a score), are left out.
+        """
+        if threshold is None:
+            pos = self.positives.sum(axis=0) + self.no_score[POSITIVE]
+            neg = self.negatives.sum(axis=0) + self.no_score[NEGATIVE]
+            return Confusion(tp=int(pos[1]), fp=int(neg[1]), fn=int(pos[0]), tn=int(neg[0]))
+        cut = int(np.searchsorted(self.scores, threshold, side="left"))
+        return Confusion(
+            tp=int(self.positives[cut:].sum()),
+            fp=int(self.negatives[cut:].sum()),
+            fn=int(self.positives[:cut].sum()),
+            tn=int(self.negatives[:cut].sum()),
+        )
+
+    def coarsen(self, max_scores: int = 2000) -> ScoreLabels:
+        """The same counts on at most ``max_scores`` scores, for keeping.
+
+        Neighbouring scores are grouped to about equal numbers of predictions and stand at their mean.  The confusion
+        of the decisions taken stays exact; areas move by less than ``1 / max_scores``.
+        """
+        if max_scores < 1:
+            raise ValueError(f"at least one score must be kept, found max_scores={max_scores}")
+        if len(self.scores) <= max_scores:
+            return self
+        table = table_of(self)
+        weight = table.sum(axis=1)
+        # Ends of groups by cumulated mass; the mid-mass rule keeps the number of groups at most max_scores.
+        middle = np.cumsum(weight) - weight / 2
+        group = np.minimum((middle * max_scores / weight.sum()).astype(np.int64), max_scores - 1)
+        starts = np.flatnonzero(np.diff(group, prepend=-1))
+        finite = np.where(np.isfinite(self.scores), self.scores, np.clip(self.scores, *_finite_range(self.scores)))
+        sums = np.add.reduceat(finite * weight, starts) / np.add.reduceat(weight, starts)
+        ends = np.append(starts[1:], len(self.scores)) - 1
+        means = np.clip(sums, finite[starts], finite[ends])
+        alone = starts == ends
+        means[alone] = self.scores[starts[alone]]
+        return _from_table(
+            means,
+            np.add.reduceat(table, starts, axis=0),
+            self.no_score,
+            bounds=(self.low, self.high),
+            grid=self.grid,
+            exact=False,
+        )
+
+
+def _finite_range(scores: FloatArray) -> tuple[float, float]:
+    finite = scores[np.isfinite(scores)]
+    return (float(finite[0]), float(finite[-1])) if len(finite) else (0.0, 0.0)
+
+
+def table_of(counts: ScoreLabels) -> IntArray:
+    """One row for each score, shape ``(S, 9)``: three decisions for each of negative, positive, unlabelled."""
+    return np.hstack([counts.negatives, counts.positives, counts.unlabelled])
+
+
+def _from_table(
+    scores: FloatArray,
+    table: IntArray,
+    no_score: IntArray,
+    *,
+    bounds: tuple[float, float],
+    grid: int | None,
+    exact: bool,
+) -> ScoreLabels:
+    return ScoreLabels(
+        scores=scores,
+        negatives=table[:, 0:3],
+        positives=table[:, 3:6],
+        unlabelled=table[:, 6:9],
+        no_score=no_score,
+        low=bounds[0],
+        high=bounds[1],
+        grid=grid,
+        exact=exact,
+    )
+
+
+def empty() -> ScoreLabels:
+    """The counts of no predictions: the neutral element of :func:`merge`."""
+    none = np.zeros((0, 9), dtype=np.int64)
+    return _from_table(
+        np.zeros(0), none, np.zeros((3, 3), dtype=np.int64), bounds=(math.nan, math.nan), grid=None, exact=True
+    )
+
+
+def merge(first: ScoreLabels, second: ScoreLabels) -> ScoreLabels:
+    """The counts of the predictions of both; the order of merging does not matter."""
+    bounds = (_least(first.low, second.low), _most(first.high, second.high))
+    scores = np.concatenate([first.scores, second.scores])
+    table = np.concatenate([table_of(first), table_of(second)])
+    grids = [one.grid for one in (first, second) if one.grid is not None]
+    grid = max(grids) if grids else None
+    if grid is not None:
+        scores = _to_grid(scores, grid, bounds)
+    scores, table = _group(scores, table)
+    return _bounded(
+        _from_table(
+            scores,
+            table,
+            first.no_score + second.no_score,
+            bounds=bounds,
+            grid=grid,
+            exact=first.exact and second.exact,
+        )
+    )
+
+
+def merge_all(parts: Iterable[ScoreLabels]) -> ScoreLabels:
+    """The counts of all parts; of none, the empty counts."""
+    total = empty()
+    for part in parts:
+        total = merge(total, part)
+    return total
+
+
+def _least(first: float, second: float) -> float:
+    return float(np.fmin(first, second))
+
+
+def _most(first: float, second: float) -> float:
+    return float(np.fmax(first, second))
+
+
+def _group(scores: FloatArray, table: IntArray) -> tuple[FloatArray, IntArray]:
+    """Sort by score and add up the rows of equal scores."""
+    if not len(scores):
+        return scores, table
+    order = np.argsort(scores, kind="stable")
+    ordered = scores[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    return ordered[starts], np.add.reduceat(table[order], starts, axis=0)
+
+
+def _to_grid(scores: FloatArray, exponent: int, bounds: tuple[float, float]) -> FloatArray:
+    """Move each score to the middle of its cell ``[i 2^k, (i + 1) 2^k)``, but not beyond the extreme scores.
+
+    The cells of exponent ``k + 1`` are unions of cells of exponent ``k``, and each stand-in lies in its own cell; so
+    rounding in several steps ends where rounding once would, and merging stays associative.
+    """
+    width = math.ldexp(1.0, exponent)
+    finite = np.isfinite(scores)
+    moved = scores.copy()
+    rest = np.fmod(scores[finite], width)
+    rest[rest < 0] += width
+    moved[finite] = np.clip(scores[finite] - rest + width / 2, *bounds)
+    return moved
+
+
+def _bounded(counts: ScoreLabels, limit: int = MAX_SCORES) -> ScoreLabels:
+    """Round onto the finest power-of-two grid that leaves at most ``limit`` distinct scores, if there are more."""
+    if len(counts.scores) <= limit:
+        return counts
+    bounds = (counts.low, counts.high)
+    fine, coarse = (-1074 if counts.grid is None else counts.grid), 1023
+    while fine < coarse:
+        middle = (fine + coarse) // 2
+        cells = _to_grid(counts.scores, middle, bounds)
+        if 1 + np.count_nonzero(np.diff(cells) > 0) <= limit:
+            coarse = middle
+        else:
+            fine = middle + 1
+    scores, table = _group(_to_grid(counts.scores, fine, bounds), table_of(counts))
+    return _from_table(scores, table, counts.no_score, bounds=bounds, grid=fine, exact=False)
+
+
+class ScoreLabelCounter:
+    """Counts scores, decisions and labels batch by batch, in bounded memory.
+
+    The counts do not depend on the order of the rows nor on how they were cut into batches.
+    """
+
+    def __init__(self, *, buffer_rows: int = 2**19) -> None:
+        self._counts = empty()
+        self._pending: list[tuple[FloatArray, npt.NDArray[np.int8]]] = []
+        self._pending_rows = 0
+        self._buffer_rows = buffer_rows
+
+    def update(self, scores: npt.ArrayLike, decisions: npt.ArrayLike | None, labels: npt.ArrayLike | None) -> None:
+        """Count one batch.
+
+        Parameters
+        ----------
+        scores
+            Shape ``(n,)``; NaN is a prediction without a score.
+        decisions, labels
+            Shape ``(n,)``, bool or number; NaN (or ``None`` for the whole array) is "not known" and "not labelled".
+            Any number other than 0 is positive.
+        """
+        score = np.asarray(scores, dtype=np.float64) + 0.0  # -0.0 and 0.0 are the same score
+        code = 3 * _states(labels, len(score), "labels") + _states(decisions, len(score), "decisions")
+        self._pending.append((score, code))
+        self._pending_rows += len(score)
+        if self._pending_rows >= self._buffer_rows:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        score = np.concatenate([part for part, _ in self._pending])
+        code = np.concatenate([part for _, part in self._pending])
+        self._pending, self._pending_rows = [], 0
+        self._counts = merge(self._counts, _count_rows(score, code))
+
+    def counts(self) -> ScoreLabels:
+        """What has been counted so far."""
+        self._flush()
+        return self._counts
+
+
+def _states(values: npt.ArrayLike | None, n: int, what: str) -> npt.NDArray[np.int8]:
+    if values is None:
+        return np.full(n, UNKNOWN, dtype=np.int8)
+    number = np.asarray(values, dtype=np.float64)
+    if number.shape != (n,):
+        raise ValueError(f"{n} scores came with {what} of shape {number.shape}")
+    return np.where(np.isnan(number), UNKNOWN, number != 0).astype(np.int8)
+
+
+def _count_rows(score: FloatArray, code: npt.NDArray[np.int8]) -> ScoreLabels:
+    # The code is 3 * (negative, positive, unlabelled) + decision: the column order of the table.
+    absent = np.isnan(score)
+    no_score = np.bincount(code[absent], minlength=9).reshape(3, 3).astype(np.int64)
+    score, code = score[~absent], code[~absent]
+    if not len(score):
+        none = empty()
+        return _from_table(none.scores, table_of(none), no_score, bounds=(none.low, none.high), grid=None, exact=True)
+    distinct, place = np.unique(score, return_inverse=True)
+    table = np.bincount(place * 9 + code, minlength=9 * len(distinct)).reshape(-1, 9).astype(np.int64)
+    bounds = (float(distinct[0]), float(distinct[-1]))
+    return _bounded(_from_table(distinct, table, no_score, bounds=bounds, grid=None, exact=True))
+
+
+def to_bytes(counts: ScoreLabels) -> bytes:
+    """Pack for storage; :func:`from_bytes` gives the same counts back, on any machine."""
+    header = _HEADER.pack(
+        _MAGIC,
+        _VERSION,
+        int(counts.exact) | 2 * (counts.grid is not None),
+        counts.grid or 0,
+        len(counts.scores),
+        counts.low,
+        counts.high,
+    )
+    table = table_of(counts)
+    width = next(w for w in (1, 2, 4, 8) if int(table.max(initial=0)) < 1 << (8 * w - (w == 8)))
+    body = b"".join(
+        [
+            counts.no_score.astype("<i8").tobytes(),
+            bytes([width]),
+            counts.scores.astype("<f8").tobytes(),
+            table.T.astype(f"<u{width}").tobytes(),
+        ]
+    )
+    return header + zlib.compress(body, 6)
+
+
+def from_bytes(blob: bytes) -> ScoreLabels:
+    """Unpack what :func:`to_bytes` packed.
+
+    Raises
+    ------
+    ProfileError
+        The bytes are damaged, of something else, or of a newer version.
+    """
+    try:
+        magic, version, flags, grid, n, low, high = _HEADER.unpack_from(blob)
+        if magic != _MAGIC or version != _VERSION:
+            raise ProfileError(f"expected score × label counts of version {_VERSION}, found {magic!r} {version}")
+        body = zlib.decompress(blob[_HEADER.size :])
+        no_score = np.frombuffer(body, dtype="<i8", count=9).reshape(3, 3).astype(np.int64)
+        width = body[72]
+        scores = np.frombuffer(body, dtype="<f8", count=n, offset=73).astype(np.float64)
+        cells = np.frombuffer(body, dtype=f"<u{width}", count=9 * n, offset=73 + 8 * n)
+    except (struct.error, zlib.error, ValueError, IndexError, TypeError) as error:
+        if isinstance(error, ProfileError):
+            raise
+        raise ProfileError(f"these {len(blob)} bytes are not score × label counts: {error}") from error
+    return _from_table(
+        scores,
+        np.ascontiguousarray(cells.reshape(9, n).T.astype(np.int64)),
+        no_score,
+        bounds=(low, high),
+        grid=grid if flags & 2 else None,
+        exact=bool(flags & 1),
+    )
