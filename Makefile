@@ -20,14 +20,16 @@ help:
 
 install: $(READY)
 
+# constraints.txt is complete, so nothing is left to resolve (--no-deps) and `pip check` says if that was not so.
 # Hashes hold for the dependencies only: the project itself goes in after them, built by the pinned hatchling.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c '$(NEW_ENOUGH)' || { echo '$(TOO_OLD)' >&2; exit 1; }
 	@test -x $(BIN)/python && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -c '$(NEW_ENOUGH)' || { echo '$(VENV) is of an older Python; run make clean' >&2; exit 1; }
 	@echo "installing into $(VENV) (once; a minute or two)"
-	@$(PIP) install --quiet --require-hashes -r constraints.txt
+	@$(PIP) install --quiet --no-deps --require-hashes -r constraints.txt
 	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@$(PIP) check --quiet
 	@touch $@
 
 demo: $(READY)
