@@ -1,0 +1,192 @@
+"""Counting: rows of one column go in, batch by batch, and a profile comes out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.profiles import (
+    CategoricalProfile,
+    CategoricalSpec,
+    IntArray,
+    NumericProfile,
+    NumericSpec,
+    heaviest,
+    merge_moments,
+)
+
+_MAX_UNSEEN = 4096
+_MAX_TEXT = 200
+
+
+class NumericCounter:
+    """Counts a numeric column over the cells of ``spec``.
+
+    Each batch is sorted, and the *edges* are searched in it: about 4 ns a value, ten times faster than searching the
+    values in the edges.  Counts do not depend on the order of rows nor on how they are split into batches; moments
+    do not beyond rounding.
+    """
+
+    def __init__(self, spec: NumericSpec) -> None:
+        self._low = spec.edges - spec.slack
+        self._high = spec.edges + spec.slack
+        self._below = np.zeros(len(spec.edges), dtype=np.int64)
+        self._up_to = np.zeros(len(spec.edges), dtype=np.int64)
+        self._n = 0
+        self._missing = 0
+        self._pos_inf = 0
+        self._neg_inf = 0
+        self._minimum = math.inf
+        self._maximum = -math.inf
+        self._moments = (0, math.nan, math.nan)
+        self._low_sum = 0.0
+        self._high_sum = 0.0
+
+    def update(self, values: npt.ArrayLike, *, missing: int = 0) -> None:
+        """Count one batch.
+
+        Parameters
+        ----------
+        values
+            Anything that NumPy reads as float64, one-dimensional; NaN is missing.  Integers beyond 2**53 are rounded,
+            as the edges were.  Batches of some 10,000 to 100,000 values are fastest.  Not changed.
+        missing
+            Further missing values that are not in ``values`` (a source that has set NULLs aside).
+        """
+        batch = np.array(values, dtype=np.float64).reshape(-1)
+        batch.sort()
+        self._n += len(batch) + missing
+        n_nan = 0
+        if len(batch) and math.isnan(batch[-1]):  # NumPy sorts NaN to the end
+            n_nan = len(batch) - int(batch.searchsorted(math.nan))
+            batch = batch[: len(batch) - n_nan]
+        self._missing += n_nan + missing
+        if not len(batch):
+            return
+        below, up_to = self._search(batch)
+        self._below += below
+        self._up_to += up_to
+        self._measure(batch, int(below[0]), int(up_to[-1]))
+
+    def _search(self, batch: npt.NDArray[np.float64]) -> tuple[IntArray, IntArray]:
+        """How many values of the sorted ``batch`` are below each edge, and below or on it."""
+        below = batch.searchsorted(self._low)
+        # Only edges that some value lies on need a second search; in continuous columns those are few.
+        hit = np.flatnonzero(batch.take(below, mode="clip") <= self._high)
+        if len(hit) == len(below):
+            return below, batch.searchsorted(self._high, side="right")
+        up_to = below.copy()
+        up_to[hit] = batch.searchsorted(self._high[hit], side="right")
+        return below, up_to
+
+    def _measure(self, batch: npt.NDArray[np.float64], n_low: int, n_not_high: int) -> None:
+        """Infinities, moments and tail sums of a sorted batch without NaN."""
+        first, last = 0, len(batch)
+        if batch[0] == -math.inf:
+            first = int(batch.searchsorted(-math.inf, side="right"))
+        if batch[-1] == math.inf:
+            last = int(batch.searchsorted(math.inf))
+        self._neg_inf += first
+        self._pos_inf += len(batch) - last
+        finite = batch[first:last]
+        if not len(finite):
+            return
+        self._minimum = min(self._minimum, float(finite[0]) + 0.0)  # + 0.0: never -0.0
+        self._maximum = max(self._maximum, float(finite[-1]) + 0.0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = float(finite.sum()) / len(finite)
+            if not math.isfinite(mean):
+                mean = float((finite / len(finite)).sum())
+            deviations = finite - mean
+            m2 = float(deviations @ deviations)
+            self._low_sum += float(batch[first : max(first, n_low)].sum())
+            self._high_sum += float(batch[min(n_not_high, last) : last].sum())
+        self._moments = merge_moments(self._moments, (len(finite), mean, m2))
+
+    def profile(self) -> NumericProfile:
+        """What has been counted so far; further updates do not change it."""
+        n_present = self._n - self._missing
+        bounds = np.empty(2 * len(self._below) + 2, dtype=np.int64)
+        bounds[0], bounds[-1] = 0, n_present
+        bounds[1:-1:2], bounds[2:-1:2] = self._below, self._up_to
+        n_finite, mean, m2 = self._moments
+        return NumericProfile(
+            n=self._n,
+            missing=self._missing,
+            pos_inf=self._pos_inf,
+            neg_inf=self._neg_inf,
+            cells=np.diff(bounds),
+            minimum=self._minimum if n_finite else math.nan,
+            maximum=self._maximum if n_finite else math.nan,
+            mean=mean,
+            m2=m2,
+            low_sum=self._low_sum,
+            high_sum=self._high_sum,
+        )
+
+
+class CategoricalCounter:
+    """Counts a categorical column over the categories of ``spec``.
+
+    Memory is bounded: of never-seen values, the ``4096`` heaviest at any time are remembered by name, and the profile
+    keeps the heaviest of these; how many rows were unseen is always exact.
+    """
+
+    def __init__(self, spec: CategoricalSpec) -> None:
+        self._places = {category: place for place, category in enumerate(spec.categories)}
+        self._counts = [0] * len(spec.categories)
+        self._missing = 0
+        self._unseen = 0
+        self._new: dict[str, int] = {}
+
+    def update(self, values: Iterable[str | None], counts: Iterable[int] | None = None, *, missing: int = 0) -> None:
+        """Count one batch.
+
+        Parameters
+        ----------
+        values
+            Distinct values with their ``counts``, or rows if ``counts`` is not given; ``None`` is missing.  The empty
+            string is a value.
+        counts
+            Rows of each value, same length as ``values``.
+        missing
+            Further missing rows that are not in ``values``.
+        """
+        self._missing += missing
+        if counts is None:
+            for value in values:
+                self._add(value, 1)
+        else:
+            for value, count in zip(values, counts, strict=True):
+                if count:
+                    self._add(value, int(count))
+        if len(self._new) > 2 * _MAX_UNSEEN:
+            ranked = sorted(self._new.items(), key=lambda item: (-item[1], item[0]))
+            self._new = dict(ranked[:_MAX_UNSEEN])
+
+    def update_codes(self, codes: npt.ArrayLike, dictionary: Sequence[str | None]) -> None:
+        """Count a dictionary-encoded batch: ``dictionary[code]`` for each of ``codes``; a negative code is missing."""
+        array = np.asarray(codes).reshape(-1)
+        counts = np.bincount(array[array >= 0].astype(np.intp, copy=False), minlength=len(dictionary))
+        self.update(dictionary, counts.tolist(), missing=len(array) - int(counts.sum()))
+
+    def _add(self, value: str | None, count: int) -> None:
+        if value is None:
+            self._missing += count
+            return
+        place = self._places.get(value)
+        if place is not None:
+            self._counts[place] += count
+            return
+        self._unseen += count
+        name = value if len(value) <= _MAX_TEXT else value[: _MAX_TEXT - 1] + "…"
+        self._new[name] = self._new.get(name, 0) + count
+
+    def profile(self) -> CategoricalProfile:
+        """What has been counted so far; further updates do not change it."""
+        counts = np.array(self._counts, dtype=np.int64)
+        n = int(counts.sum()) + self._unseen + self._missing
+        return CategoricalProfile(n, self._missing, self._unseen, counts, heaviest(self._new))
