@@ -345,6 +345,11 @@ def _oldest_thread(ordered: Sequence[Change]) -> str:
     return _thread(min((incident for _, incident in ordered), key=lambda i: (i.opened_window, i.id)))
 
 
+def closes_thread(message: Message) -> bool:
+    """Whether all that the thread told of is over, so that its first message may be edited to say so."""
+    return message.transition is Transition.RESOLVED and message.severity is Verdict.OK
+
+
 # --- from the service itself -----------------------------------------------------------------------
 
 

@@ -54,7 +54,7 @@ class ChannelBroken(ChannelError):  # noqa: N818
 
 @dataclass(frozen=True)
 class Delivered:
-    """A message arrived; ``remote_ref`` finds it again (thread, edit) where the service can, ``note`` is for the log."""
+    """A message arrived; ``remote_ref`` finds it again (thread, edit) where that can be done, ``note`` is for logs."""
 
     remote_ref: str | None = None
     note: str = ""

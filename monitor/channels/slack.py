@@ -23,7 +23,7 @@ from slack_sdk.webhook import WebhookClient, WebhookResponse
 from monitor.channels.channel import ChannelBroken, Delivered, Rejected, RetryLater, check_address, check_resolved
 from monitor.channels.slack_blocks import payload, plain_payload
 from monitor.config import Destination
-from monitor.models import Message, OutboxItem, Transition, Verdict
+from monitor.models import OutboxItem
 
 TIMEOUT = 10
 """Seconds for one exchange with Slack, each of connecting, sending and receiving."""
@@ -252,11 +252,6 @@ def _parts(ref: str | None) -> tuple[str | None, str | None]:
     """``channel:ts``, as :class:`Delivered` holds it."""
     channel, _, ts = (ref or "").partition(":")
     return channel or None, ts or None
-
-
-def closes_thread(message: Message) -> bool:
-    """Whether the first message of the thread is to be edited: all that it told of is over."""
-    return message.transition is Transition.RESOLVED and message.severity is Verdict.OK
 
 
 # --- what an answer means --------------------------------------------------------------------------
