@@ -1,0 +1,214 @@
+"""From a window's results to what is saved with them: incident state, its likely cause, and messages to be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from monitor import diagnosis, incidents, messages
+from monitor.config import Config, Destination, ModelConfig
+from monitor.incidents import Rules, SeriesKey, Step
+from monitor.models import (
+    Claim,
+    Incident,
+    IncidentState,
+    Job,
+    Message,
+    Outcome,
+    Result,
+    SeriesState,
+    Transition,
+    Verdict,
+    Window,
+)
+from monitor.reports.files import window_page_path
+from monitor.service import Service
+from monitor.sources import SourceError
+
+if TYPE_CHECKING:
+    from monitor.run import Seen
+
+Queued = tuple[str, str, Message]
+"""``(destination, dedup_key, message)``"""
+
+
+def conclude(service: Service, claim: Claim, seen: Seen, *, now: datetime) -> Outcome:
+    """Move the incidents by this window's results, and compose what is worth telling."""
+    series = service.store.series(claim.model)
+    known = service.store.incidents(claim.model)
+    step = _step(service, claim, seen.results, series, known, now=now)
+    causes = diagnosis.diagnose(service, claim, seen.results, step, now=now)
+    told = {incident.id: causes.get(incident.id, incident) for incident in step.incidents}
+    changes = [(transition, told.get(incident.id, incident)) for transition, incident in step.transitions]
+    still_open = [i for i in known if i.state is IncidentState.OPEN and i.id not in told]
+    queued = (
+        queue(service, claim, changes, seen.results, still_open=still_open)
+        if changes and is_told(service, claim, now=now)
+        else []
+    )
+    return Outcome(
+        state=seen.state,
+        n_rows=seen.n_rows,
+        reason=seen.reason,
+        fingerprint=seen.fingerprint,
+        results=seen.results,
+        profiles=seen.profiles,
+        series=step.series,
+        incidents=list(told.values()),
+        messages=queued,
+        detail={"as_of": now.isoformat()},
+    )
+
+
+def _step(
+    service: Service,
+    claim: Claim,
+    results: Sequence[Result],
+    series: Mapping[SeriesKey, SeriesState],
+    known: Sequence[Incident],
+    *,
+    now: datetime,
+) -> Step:
+    """A window taken in for the first time moves the state on; a restated one has the state computed anew."""
+    model = service.model(claim.model)
+    rules = rules_of(service.config, model, n_features=len({r.feature for r in results if r.feature is not None}))
+    muted = [m.feature for m in service.store.mutes() if m.model == claim.model and m.until > now]
+    if claim.revision == 0:
+        return incidents.advance(
+            model=claim.model,
+            window=claim.window,
+            results=results,
+            series=series,
+            open_incidents=[i for i in known if i.state is IncidentState.OPEN],
+            rules=rules,
+            muted=muted,
+            tell=is_told(service, claim, now=now),
+        )
+    return incidents.replay(
+        model=claim.model,
+        windows=_since(service, claim, results, margin=rules.confirm + rules.recover + 2),
+        rules=rules,
+        incidents=known,
+        muted=muted,
+    )
+
+
+def _since(
+    service: Service, claim: Claim, results: Sequence[Result], *, margin: int
+) -> list[tuple[Window, list[Result]]]:
+    """Every stored window of these checks from a little before the restated one on, that one with its new results."""
+    checks = {result.check for result in results}
+    start = claim.window.start - claim.window.length * margin
+    by_window: dict[Window, list[Result]] = {claim.window: list(results)}
+    for result in service.store.results(claim.model, start=start):
+        if result.check in checks and result.window != claim.window:
+            by_window.setdefault(result.window, []).append(result)
+    return list(by_window.items())
+
+
+def rules_of(config: Config, model: ModelConfig, *, n_features: int) -> Rules:
+    return Rules(
+        confirm=model.confirm,
+        recover=model.recover,
+        features_alert=model.drift.features_alert,
+        n_features=n_features,
+        no_data=config.alerts.no_data,
+        repeat=config.alerts.repeat,
+    )
+
+
+def is_told(service: Service, claim: Claim, *, now: datetime) -> bool:
+    """Whether a window is recent enough, and was asked, to send messages of its own."""
+    model = service.model(claim.model)
+    settled = claim.window.end + model.settle
+    if claim.job is Job.LABELS and model.labels is not None:
+        settled += model.labels.delay
+    return claim.alerts and now - settled <= service.config.alerts.max_age + claim.window.length
+
+
+def queue(
+    service: Service,
+    claim: Claim,
+    changes: Sequence[tuple[Transition, Incident]],
+    results: Sequence[Result],
+    *,
+    still_open: Sequence[Incident],
+) -> list[Queued]:
+    """One message for each destination of the model that wants to hear of these changes."""
+    model, alerts = service.model(claim.model), service.config.alerts
+    wanted = [c for c in changes if alerts.send_resolved or c[0] is not Transition.RESOLVED]
+    if not wanted:
+        return []
+    message = messages.compose(
+        model=claim.model,
+        window=claim.window,
+        changes=wanted,
+        results=results,
+        still_open=still_open,
+        report_url=report_url(service.config, claim.model, claim.window),
+        runbook=model.runbook,
+        owner=model.owner,
+    )
+    key = messages.dedup_key(claim.model, claim.window, changes=wanted, revision=claim.revision)
+    return [(name, key, message) for name, _ in destinations(service.config, model, at_least=Verdict.ALERT)]
+
+
+def report_url(config: Config, model: str, window: Window) -> str | None:
+    """Where a window's page is to be found, when the site has a public address."""
+    return None if not config.reports.url else f"{config.reports.url.rstrip('/')}/{window_page_path(model, window)}"
+
+
+def destinations(config: Config, model: ModelConfig | None, *, at_least: Verdict) -> Iterable[tuple[str, Destination]]:
+    """The destinations of a model (all, unless it names its own) that take messages of a severity."""
+    names = list(model.alerts) if model is not None and model.alerts else list(config.alerts.destinations)
+    for name in names:
+        destination = config.alerts.destinations[name]
+        if Verdict(destination.min_severity).rank <= at_least.rank:
+            yield name, destination
+
+
+# --- what operators must know ----------------------------------------------------------------------
+
+
+def tell_skipped(service: Service, name: str, skipped: Sequence[Window], *, now: datetime) -> None:
+    """Windows that were passed over are told once, with the command that runs them."""
+    message = messages.skipped(name, skipped, reason="older than `worker.max_catch_up`")
+    key = f"skipped:{name}:{min(skipped).start.isoformat()}:{max(skipped).end.isoformat()}"
+    _enqueue(service, service.model(name), key, message)
+
+
+def source_broken(service: Service, claim: Claim, error: SourceError, *, now: datetime) -> list[Queued]:
+    """One message for each broken source and day, whatever the number of models and windows it keeps waiting."""
+    source = service.source_name(claim.model)
+    models = [name for name in service.config.models if service.source_name(name) == source]
+    message = messages.source_broken(source, reason=str(error), models=models)
+    key = f"source:{source}:{error!s}:{now:%Y-%m-%d}"
+    return [(name, key, message) for name, _ in destinations(service.config, None, at_least=Verdict.ALERT)]
+
+
+def tell_died(service: Service, claim: Claim, *, now: datetime) -> None:
+    """A window on which every attempt's worker died is given up, and people must know."""
+    message = messages.operator(
+        f"{claim.model}: a window was given up",
+        f"The worker died {claim.attempt} times on the {claim.job.value} window from {messages.moment(claim.window.start)}."
+        " Later windows go on.",
+        model=claim.model,
+        window=claim.window,
+        advice="Look at the worker's log and memory; `monitor backfill` runs the window again.",
+    )
+    _enqueue(service, service.model(claim.model), f"died:{claim.run_id}", message)
+
+
+def close_removed(service: Service, config: Config) -> None:
+    """Incidents of a model that is configured no more end as removed, not as resolved."""
+    for incident in service.store.incidents(states=[IncidentState.OPEN]):
+        if incident.model not in config.models:
+            service.store.save_incidents([replace(incident, state=IncidentState.REMOVED)])
+
+
+def _enqueue(service: Service, model: ModelConfig, key: str, message: Message) -> None:
+    service.store.enqueue(
+        [(name, key, message) for name, _ in destinations(service.config, model, at_least=Verdict.ALERT)]
+    )

@@ -1,0 +1,646 @@
+"""The five checks: from what was counted to results with a verdict, each a function of profiles and limits."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from statistics import median
+from typing import Any
+
+from detectors import DETECTORS, quality
+from detectors.classification import Measure
+from detectors.display import what_changed
+from detectors.intervals import two_share_p_value
+from detectors.profiles import (
+    CategoricalProfile,
+    CategoricalSpec,
+    Column,
+    ColumnProfile,
+    NumericProfile,
+    NumericSpec,
+)
+from detectors.skew import SkewMeasure
+from detectors.statistic import Statistic
+from monitor.config import DriftLimits, FeatureDrift, ModelConfig, PerformanceLimit, Tolerance
+from monitor.models import DECISION, SCORE, Check, Result, Verdict, Window
+from monitor.thresholds import (
+    Judgement,
+    judge_effect,
+    judge_performance,
+    judge_points,
+    judge_rate,
+    too_little,
+)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What every result of one run carries."""
+
+    name: str
+    model: ModelConfig
+    window: Window
+    revision: int
+    min_category_rows: int = 10
+
+    def result(self, check: Check, metric: str, **fields: Any) -> Result:
+        return Result(model=self.name, check=check, metric=metric, window=self.window, revision=self.revision, **fields)
+
+
+# --- feature drift -------------------------------------------------------------------------------
+
+
+def feature_drift(
+    scope: Scope,
+    columns: Mapping[str, Column],
+    current: Mapping[str, ColumnProfile],
+    *,
+    segment: str | None = None,
+    n_tests: int | None = None,
+    top: frozenset[str] | None = None,
+) -> list[Result]:
+    """Has the distribution of an input moved away from the baseline?
+
+    Parameters
+    ----------
+    n_tests
+        Number of tests that share the significance (default: those made here).
+    top
+        Features that may alert; others go no further than a warning.  ``None``: all.
+    """
+    drift = scope.model.drift
+    judged = {
+        name: column
+        for name, column in columns.items()
+        if not name.startswith("__") and name in current and not drift.features.get(name, FeatureDrift()).ignore
+    }
+    alpha = drift.significance / max(1, n_tests or sum(len(_metrics(scope, c)) for c in judged.values()))
+    results = []
+    for name, column in judged.items():
+        own = drift.features.get(name, FeatureDrift())
+        results += compare_column(
+            scope,
+            column,
+            current[name],
+            check=Check.FEATURE_DRIFT,
+            feature=name,
+            segment=segment,
+            metrics=_metrics(scope, column),
+            warn={**drift.warn, **own.warn},
+            alert={**drift.alert, **own.alert},
+            alpha=alpha,
+        )
+    if top is not None:
+        results = [_confine(result, top) for result in results]
+    return results
+
+
+def segment_drift(
+    scope: Scope,
+    columns: Mapping[str, Column],
+    reference: Mapping[str, Mapping[str, ColumnProfile]],
+    current: Mapping[str, Mapping[str, ColumnProfile]],
+    *,
+    top: frozenset[str] | None = None,
+) -> list[Result]:
+    """Feature and score drift of each segment value against the same segment of the baseline."""
+    results: list[Result] = []
+    n_tests = sum(len(_metrics(scope, c)) for n, c in columns.items() if not n.startswith("__")) * max(1, len(current))
+    for segment, profiles in current.items():
+        side = {
+            name: columns[name].with_reference(profile)
+            for name, profile in reference.get(segment, {}).items()
+            if name in columns
+        }
+        if not side:
+            continue
+        results += feature_drift(scope, side, profiles, segment=segment, n_tests=n_tests, top=top)
+        results += score_drift(scope, side, profiles, segment=segment)
+    return results
+
+
+def top_features(importance: Mapping[str, float], top: str | int) -> frozenset[str] | None:
+    """The features that may alert, by importance; ``None`` when all may."""
+    if not isinstance(top, int) or not importance:
+        return None
+    return frozenset(sorted(importance, key=lambda name: -importance[name])[:top])
+
+
+def _metrics(scope: Scope, column: Column) -> Sequence[str]:
+    drift = scope.model.drift
+    return drift.numeric if isinstance(column.spec, NumericSpec) else drift.categorical
+
+
+def _confine(result: Result, top: frozenset[str]) -> Result:
+    if result.verdict is not Verdict.ALERT or result.feature in top:
+        return result
+    return replace(
+        result,
+        verdict=Verdict.WARN,
+        detail=result.detail | {"confined": "not among the most important features, which alone may alert"},
+    )
+
+
+def compare_column(
+    scope: Scope,
+    column: Column,
+    current: ColumnProfile,
+    *,
+    check: Check,
+    feature: str | None,
+    segment: str | None,
+    metrics: Sequence[str],
+    warn: DriftLimits,
+    alert: DriftLimits,
+    alpha: float,
+    against: str = "baseline",
+) -> list[Result]:
+    """Each configured metric of one column, judged."""
+    spec, reference = column.spec, column.reference
+    numeric = isinstance(spec, NumericSpec)
+    scarce = too_little(current.n, reference.n, min_rows=scope.model.min_rows)
+    words = "" if scarce else what_changed(spec, reference, current, min_rows=scope.min_category_rows)
+    results = []
+    for metric in metrics:
+        detector = DETECTORS[metric]
+        if not (detector.numeric if numeric else detector.categorical):
+            continue
+        found = Statistic(None) if scarce else detector.function(spec, reference, current)
+        effect = found.detail.get("corrected", found.value)
+        judged = scarce or judge_effect(
+            effect, found.p_value, warn=warn.get(metric), alert=alert.get(metric), alpha=alpha
+        )
+        detail = dict(found.detail) | {"alpha": alpha, "against": against}
+        if words:
+            detail["what"] = words
+        results.append(
+            scope.result(
+                check,
+                metric,
+                feature=feature,
+                segment=segment,
+                value=found.value,
+                p_value=found.p_value,
+                threshold=judged.threshold if judged.threshold is not None else alert.get(metric, warn.get(metric)),
+                verdict=judged.verdict,
+                n_reference=reference.n,
+                n_current=current.n,
+                detail=_with_reason(detail, judged),
+            )
+        )
+    return results
+
+
+def _with_reason(detail: dict[str, Any], judged: Judgement) -> dict[str, Any]:
+    return detail | {"reason": judged.reason} if judged.reason and "reason" not in detail else detail
+
+
+# --- score drift ---------------------------------------------------------------------------------
+
+
+def score_drift(
+    scope: Scope,
+    columns: Mapping[str, Column],
+    current: Mapping[str, ColumnProfile],
+    *,
+    previous: Mapping[str, ColumnProfile] | None = None,
+    segment: str | None = None,
+) -> list[Result]:
+    """Has the score's distribution, or the share of positive decisions, moved: since the baseline, since yesterday?"""
+    sides: list[tuple[str, Mapping[str, Column]]] = [("baseline", columns)]
+    if previous and scope.model.score.previous:
+        sides.append(("previous", {n: columns[n].with_reference(p) for n, p in previous.items() if n in columns}))
+    alpha = scope.model.drift.significance / (3 * len(sides))
+    results: list[Result] = []
+    for against, side in sides:
+        if SCORE in side and SCORE in current:
+            results += compare_column(
+                scope,
+                side[SCORE],
+                current[SCORE],
+                check=Check.SCORE_DRIFT,
+                feature=None,
+                segment=segment,
+                metrics=scope.model.drift.numeric,
+                warn=scope.model.score.warn,
+                alert=scope.model.score.alert,
+                alpha=alpha,
+                against=against,
+            )
+        if DECISION in side and DECISION in current:
+            results.append(_decision_rate(scope, side[DECISION], current[DECISION], segment, alpha, against))
+    return results
+
+
+def _decision_rate(
+    scope: Scope, column: Column, current: ColumnProfile, segment: str | None, alpha: float, against: str
+) -> Result:
+    before, n_before = positive_share(column.spec, column.reference, scope.model.positive)
+    after, n_after = positive_share(column.spec, current, scope.model.positive)
+    scarce = too_little(n_after, n_before, min_rows=scope.model.min_rows)
+    p_value = None
+    if scarce or before is None or after is None:
+        judged = scarce or Judgement(Verdict.CANNOT_TELL, None, "no decisions")
+    else:
+        p_value = two_share_p_value((round(before * n_before), n_before), (round(after * n_after), n_after))
+        judged = judge_points(after - before, p_value, limits=scope.model.score.decision_rate, alpha=alpha)
+    detail: dict[str, Any] = {"reference": before, "against": against, "alpha": alpha}
+    if before is not None and after is not None:
+        detail["what"] = f"positive decisions {before:.1%} → {after:.1%}"
+    return scope.result(
+        Check.SCORE_DRIFT,
+        "decision_rate",
+        segment=segment,
+        value=after,
+        p_value=p_value,
+        threshold=judged.threshold,
+        verdict=judged.verdict,
+        n_reference=n_before,
+        n_current=n_after,
+        detail=_with_reason(detail, judged),
+    )
+
+
+def positive_share(spec: object, profile: ColumnProfile, positive: object) -> tuple[float | None, int]:
+    """Share of positive decisions and the number of decisions; ``None`` where there are none."""
+    if not isinstance(profile, CategoricalProfile) or not isinstance(spec, CategoricalSpec):
+        return None, 0
+    n = profile.n - profile.missing
+    if n == 0:
+        return None, 0
+    wanted = {str(positive).lower(), "true"} | ({"1"} if positive in (1, True) else set())
+    hits = sum(int(k) for c, k in zip(spec.categories, profile.counts, strict=True) if c.lower() in wanted)
+    hits += sum(k for c, k in profile.heavy_unseen.items() if c.lower() in wanted)
+    return hits / n, n
+
+
+# --- data quality --------------------------------------------------------------------------------
+
+
+def data_quality(scope: Scope, columns: Mapping[str, Column], current: Mapping[str, ColumnProfile]) -> list[Result]:
+    """Nulls, new categories, values out of range, and columns that froze: from the same counts."""
+    features = [
+        name
+        for name in columns
+        if not name.startswith("__")
+        and name in current
+        and not scope.model.drift.features.get(name, FeatureDrift()).ignore
+    ]
+    alpha = scope.model.drift.significance / max(1, 2 * len(features))
+    results: list[Result] = []
+    for name in features:
+        spec, reference, profile = columns[name].spec, columns[name].reference, current[name]
+        results.append(
+            _share_change(
+                scope,
+                name,
+                "missing_rate",
+                (reference.missing, reference.n),
+                (profile.missing, profile.n),
+                alpha,
+                scope.model.drift.nulls,
+                "missing",
+            )
+        )
+        if isinstance(reference, CategoricalProfile) and isinstance(profile, CategoricalProfile):
+            results.append(
+                _share_change(
+                    scope,
+                    name,
+                    "unseen_rate",
+                    (reference.unseen, reference.n),
+                    (profile.unseen, profile.n),
+                    alpha,
+                    scope.model.quality.unseen,
+                    "values not in the baseline",
+                    rise_only=True,
+                )
+            )
+        elif isinstance(spec, NumericSpec) and isinstance(reference, NumericProfile):
+            results += _numeric_quality(scope, name, spec, reference, profile, alpha)
+    return results
+
+
+def _numeric_quality(
+    scope: Scope, name: str, spec: NumericSpec, reference: NumericProfile, profile: ColumnProfile, alpha: float
+) -> list[Result]:
+    if not isinstance(profile, NumericProfile):
+        return []
+    before, after = (int(p.cells[0] + p.cells[-1]) for p in (reference, profile))
+    results = [
+        _share_change(
+            scope,
+            name,
+            "out_of_range_rate",
+            (before, reference.n),
+            (after, profile.n),
+            alpha,
+            scope.model.quality.out_of_range,
+            "outside the baseline's range",
+            rise_only=True,
+        )
+    ]
+    if scope.model.quality.constant and quality.became_constant(spec, reference, profile):
+        results.append(
+            scope.result(
+                Check.QUALITY,
+                "constant",
+                feature=name,
+                value=1.0,
+                threshold=1.0,
+                verdict=Verdict.ALERT if profile.n >= scope.model.min_rows else Verdict.CANNOT_TELL,
+                n_reference=reference.n,
+                n_current=profile.n,
+                detail={"what": "every value is the same; it varied in the baseline"},
+            )
+        )
+    return results
+
+
+def _share_change(
+    scope: Scope,
+    feature: str,
+    metric: str,
+    before: tuple[int, int],
+    after: tuple[int, int],
+    alpha: float,
+    limits: Any,
+    noun: str,
+    *,
+    rise_only: bool = False,
+) -> Result:
+    (k_before, n_before), (k_after, n_after) = before, after
+    scarce = too_little(n_after, n_before, min_rows=scope.model.min_rows)
+    value = k_after / n_after if n_after else None
+    p_value = None
+    detail: dict[str, Any] = {"alpha": alpha}
+    if scarce or value is None:
+        judged = scarce or Judgement(Verdict.NO_DATA, None)
+    else:
+        reference = k_before / n_before
+        p_value = two_share_p_value(before, after)
+        change = max(0.0, value - reference) if rise_only else value - reference
+        judged = judge_points(change, p_value, limits=limits, alpha=alpha)
+        detail |= {"reference": reference, "change": value - reference}
+        if judged.verdict is not Verdict.OK:
+            detail["what"] = f"{noun} {reference:.1%} → {value:.1%}"
+    return scope.result(
+        Check.QUALITY,
+        metric,
+        feature=feature,
+        value=value,
+        p_value=p_value,
+        threshold=judged.threshold,
+        verdict=judged.verdict,
+        n_reference=n_before,
+        n_current=n_after,
+        detail=_with_reason(detail, judged),
+    )
+
+
+def volume(scope: Scope, n_rows: int, history: Sequence[int], *, duplicates: int = 0) -> Result:
+    """Are as many rows there as usual?  ``history`` holds the row counts of the windows before, newest last.
+
+    The usual is the median of the last fourteen windows, or the count one week of windows ago if that is lower, so
+    that a quiet weekend is not a fault.
+    """
+    usual = median(history[-14:]) if len(history) >= 3 else None
+    if usual is not None and len(history) >= 7:
+        usual = min(usual, history[-7])
+    detail: dict[str, Any] = {"usual": usual, "duplicates": duplicates}
+    if usual is None or usual == 0:
+        judged = Judgement(Verdict.NO_DATA if n_rows == 0 else Verdict.OK, None)
+    else:
+        fall = max(0.0, 1 - n_rows / usual)
+        judged = judge_effect(
+            fall, None, warn=scope.model.quality.volume.warn, alert=scope.model.quality.volume.alert, alpha=1.0
+        )
+        if n_rows == 0:
+            judged = Judgement(Verdict.NO_DATA, judged.threshold, "no rows in this window")
+        if judged.verdict is not Verdict.OK:
+            detail["what"] = f"{n_rows:,} rows, usually about {usual:,.0f}"
+    return scope.result(
+        Check.QUALITY,
+        "n_rows",
+        value=float(n_rows),
+        threshold=judged.threshold,
+        verdict=judged.verdict,
+        n_current=n_rows,
+        detail=_with_reason(detail, judged),
+    )
+
+
+def freshness(scope: Scope, newest: datetime | None) -> list[Result]:
+    """How old is the newest row at the window's end?  Only where a limit is configured."""
+    limit = scope.model.quality.freshness
+    if limit is None:
+        return []
+    stamp = quality.freshness(newest, (scope.window.start, scope.window.end))
+    age = None if stamp is None else (scope.window.end - stamp).total_seconds()
+    verdict = Verdict.NO_DATA if age is None else Verdict.ALERT if age > limit.total_seconds() else Verdict.OK
+    return [
+        scope.result(Check.QUALITY, "freshness_seconds", value=age, threshold=limit.total_seconds(), verdict=verdict)
+    ]
+
+
+def schema_changes(
+    scope: Scope, then: Mapping[str, str], now: Mapping[str, str], left_out: Mapping[str, str]
+) -> list[Result]:
+    """Columns that vanished, appeared or changed their kind since the baseline was frozen."""
+    results = []
+    for name, kind in then.items():
+        if name not in now:
+            why = left_out.get(name, "it is gone from the table")
+            results.append(_schema(scope, name, "column_missing", Verdict.ALERT, why))
+        elif now[name] != kind:
+            results.append(_schema(scope, name, "column_type", Verdict.ALERT, f"was {kind}, is {now[name]}"))
+    results += [
+        _schema(scope, name, "column_new", Verdict.OK, "not in the baseline; not compared")
+        for name in now
+        if name not in then
+    ]
+    return results
+
+
+def _schema(scope: Scope, feature: str, metric: str, verdict: Verdict, words: str) -> Result:
+    return scope.result(
+        Check.QUALITY, metric, feature=feature, value=1.0, threshold=1.0, verdict=verdict, detail={"what": words}
+    )
+
+
+# --- performance ---------------------------------------------------------------------------------
+
+
+def realized_performance(
+    scope: Scope,
+    measures: Mapping[str, Measure],
+    *,
+    reference: Mapping[str, Measure] | None,
+    n_labelled: int,
+    n_rows: int,
+    mature: bool,
+    age_days: float,
+    segment: str | None = None,
+) -> list[Result]:
+    """How good were the predictions, on the labels that have landed so far?
+
+    Judged once the labels are mature or nearly all there: those that land first are not a fair sample.
+    """
+    coverage = n_labelled / n_rows if n_rows else None
+    results = []
+    for metric, measure in measures.items():
+        judged = _judge_measure(scope, metric, measure, reference, n_labelled, n_rows, coverage, mature)
+        known = None if reference is None else reference.get(metric)
+        detail: dict[str, Any] = {"age_days": round(age_days, 3), "n_labelled": n_labelled, "mature": mature}
+        if known is not None and known.value is not None:
+            detail["reference"] = known.value
+            if measure.value is not None:
+                detail["what"] = f"{metric} {known.value:.3f} → {measure.value:.3f}"
+        if measure.value is None:
+            detail["reason"] = measure.reason
+        interval = None if measure.low is None or measure.high is None else (measure.low, measure.high)
+        results.append(
+            scope.result(
+                Check.PERFORMANCE,
+                metric,
+                segment=segment,
+                value=measure.value,
+                threshold=judged.threshold,
+                verdict=judged.verdict,
+                n_reference=None if known is None else known.n,
+                n_current=n_labelled,
+                kind="realized",
+                interval=interval,
+                label_coverage=coverage,
+                detail=_with_reason(detail, judged),
+            )
+        )
+    return results
+
+
+NEARLY_ALL = 0.95
+
+
+def _judge_measure(
+    scope: Scope,
+    metric: str,
+    measure: Measure,
+    reference: Mapping[str, Measure] | None,
+    n_labelled: int,
+    n_rows: int,
+    coverage: float | None,
+    mature: bool,
+) -> Judgement:
+    limits = scope.model.performance
+    if n_rows == 0:
+        return Judgement(Verdict.NO_DATA, None, "no predictions in this window")
+    if n_labelled == 0:
+        return Judgement(Verdict.NO_DATA, None, "no labels yet")
+    if n_labelled < limits.min_labels:
+        return Judgement(Verdict.CANNOT_TELL, None, f"{n_labelled} labels, min_labels is {limits.min_labels}")
+    if not mature and (coverage or 0.0) < NEARLY_ALL:
+        return Judgement(
+            Verdict.CANNOT_TELL, None, f"labels are still landing: {coverage:.0%} so far, and not a fair sample"
+        )
+    known = None if reference is None else reference.get(metric)
+    triple = None
+    if known is not None and known.value is not None and known.low is not None and known.high is not None:
+        triple = (known.value, known.low, known.high)
+    interval = None if measure.low is None or measure.high is None else (measure.low, measure.high)
+    warn: dict[Any, PerformanceLimit] = dict(limits.warn)
+    alert: dict[Any, PerformanceLimit] = dict(limits.alert)
+    return judge_performance(
+        measure.value,
+        interval,
+        reference=triple,
+        warn=warn.get(metric),
+        alert=alert.get(metric),
+        alpha=scope.model.drift.significance / max(1, len(limits.metrics)),
+    )
+
+
+# --- skew ----------------------------------------------------------------------------------------
+
+
+def tolerance(model: ModelConfig, feature: str) -> Tolerance:
+    """The tolerance of one feature: its own (a name or a glob), else the check's."""
+    if model.skew is None:
+        return Tolerance()
+    for pattern, own in model.skew.tolerances.items():
+        if fnmatch.fnmatchcase(feature, pattern):
+            return own
+    return model.skew.tolerance
+
+
+def skew(
+    scope: Scope, measures: Mapping[str, SkewMeasure], *, n_sampled: int, n_matched: int, n_window: int
+) -> list[Result]:
+    """Do the features that were served equal the offline values of the same requests?"""
+    limits = scope.model.skew
+    if limits is None:
+        return []
+    unmatched = None if n_sampled == 0 else 1 - n_matched / n_sampled
+    results = [_unmatched(scope, unmatched, n_sampled, n_window)]
+    for feature, measure in measures.items():
+        if n_sampled == 0:
+            judged = Judgement(Verdict.NO_DATA, None, "no requests in this window")
+        elif measure.n_pairs < min(scope.model.min_rows, 30):
+            judged = Judgement(Verdict.CANNOT_TELL, None, f"only {measure.n_pairs} pairs")
+        else:
+            judged = judge_rate(
+                measure.mismatch_rate,
+                low=None if measure.interval is None else measure.interval[0],
+                warn=limits.warn,
+                alert=limits.alert,
+            )
+        detail: dict[str, Any] = {
+            "n_pairs": measure.n_pairs,
+            "missing_online": measure.missing_online,
+            "missing_offline": measure.missing_offline,
+            "kind": measure.kind,
+            "parameters": measure.parameters,
+            "explained": measure.explained,
+            "effect": measure.effect,
+        }
+        if judged.verdict in (Verdict.WARN, Verdict.ALERT):
+            detail["what"] = f"{measure.mismatch_rate:.1%} of requests differ from offline: {measure.text}"
+        results.append(
+            scope.result(
+                Check.SKEW,
+                "mismatch_rate",
+                feature=feature,
+                value=measure.mismatch_rate,
+                threshold=judged.threshold if judged.threshold is not None else limits.alert,
+                verdict=judged.verdict,
+                n_current=measure.n_pairs,
+                interval=measure.interval,
+                detail=_with_reason(detail, judged),
+            )
+        )
+    return results
+
+
+def _unmatched(scope: Scope, unmatched: float | None, n_sampled: int, n_window: int) -> Result:
+    limits = scope.model.skew
+    if limits is None or unmatched is None:
+        judged = Judgement(Verdict.NO_DATA, None, "no requests in this window")
+    elif unmatched >= 0.5:
+        judged = Judgement(Verdict.CANNOT_TELL, limits.missing_alert, "most offline values are not there yet")
+    elif unmatched >= limits.missing_alert:
+        judged = Judgement(Verdict.ALERT, limits.missing_alert)
+    else:
+        judged = Judgement(Verdict.OK, limits.missing_alert)
+    detail: dict[str, Any] = {"n_window": n_window, "n_sampled": n_sampled}
+    if judged.verdict is Verdict.ALERT and unmatched is not None:
+        detail["what"] = f"{unmatched:.1%} of requests have no offline row"
+    return scope.result(
+        Check.SKEW,
+        "unmatched_rate",
+        value=unmatched,
+        threshold=judged.threshold,
+        verdict=judged.verdict,
+        n_current=n_sampled,
+        detail=_with_reason(detail, judged),
+    )

@@ -1,0 +1,181 @@
+"""What every command shares: finding the config, opening the store, printing, and leaving with the right code."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from monitor.config import Config
+    from monitor.service import Service
+    from monitor.store import Store
+
+SCHEMA_VERSION = 1
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "-c", "--config", help="Config file (default: $MONITOR_CONFIG, else ./config.yaml).", show_default=False
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; logs stay on stderr.")]
+ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="Only this model.", show_default=False)]
+NowOption = Annotated[
+    str | None,
+    typer.Option("--now", help="Replay a past moment: rows and labels after it do not exist.", show_default=False),
+]
+
+
+class Exit(IntEnum):
+    """What the exit code of every command means."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    FINDING = 3
+    UNDELIVERED = 4
+
+
+def fail(message: str, code: Exit = Exit.FAILED) -> NoReturn:
+    """Say on stderr what went wrong, and leave."""
+    stderr().print(message, style="red", highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def stdout() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+def emit(name: str, value: Any, **more: Any) -> None:
+    """Print the one JSON object of a command."""
+    told = {"schema_version": SCHEMA_VERSION, name: value, **more}
+    sys.stdout.write(json.dumps(told, default=_plain, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return stamp(value)
+    if hasattr(value, "item"):
+        return value.item()
+    return str(value)
+
+
+def stamp(value: datetime | None) -> str | None:
+    """RFC 3339, UTC."""
+    if value is None:
+        return None
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def config_path(given: Path | None) -> Path:
+    return given or Path(os.environ.get("MONITOR_CONFIG") or "config.yaml")
+
+
+def read_config(given: Path | None) -> Config:
+    """Load the config, or print every problem at once and leave with code 2."""
+    from monitor.config_file import ConfigErrors, load
+
+    path = config_path(given)
+    if not path.is_file():
+        fail(f"{path}: no such file. `monitor init` writes one, `-c FILE` names another.", Exit.USAGE)
+    try:
+        return load(path)
+    except ConfigErrors as errors:
+        fail(str(errors), Exit.USAGE)
+
+
+@contextmanager
+def opened(given: Path | None, *, model: str | None = None) -> Iterator[Service]:
+    """The config and its store, migrated; closed afterwards."""
+    from monitor.service import Service
+
+    config = read_config(given)
+    if model is not None and model not in config.models:
+        fail(f"there is no model {model!r} in the config{nearest(model, config.models)}", Exit.USAGE)
+    start_logging()
+    store = open_store(config)
+    service = Service(config, store)
+    try:
+        yield service
+    finally:
+        service.close()
+        store.close()
+
+
+def open_store(config: Config) -> Store:
+    from monitor.store import Store, StoreError
+
+    try:
+        return Store.open(config.store.get_secret_value())
+    except StoreError as error:
+        fail(f"store: {error}")
+
+
+def nearest(word: str, known: Any) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(word, [str(item) for item in known], n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def instant(text: str | None, config: Config, *, option: str = "--now") -> datetime:
+    """Read a moment; a date or naive time is in the config's zone.  ``None`` is the present."""
+    if text is None:
+        return datetime.now(UTC)
+    try:
+        value = datetime.fromisoformat(text.strip())
+    except ValueError:
+        fail(f"{option}: expected a date or time such as 2026-02-01 or 2026-02-01T06:00Z, found {text!r}", Exit.USAGE)
+    return (value if value.tzinfo is not None else value.replace(tzinfo=config.zone)).astimezone(UTC)
+
+
+def start_logging(level: int | None = None) -> None:
+    """Structured log lines on stderr, with every secret taken out."""
+    import structlog
+
+    from monitor.redact import redact_event, redacting_filter
+
+    chosen = level if level is not None else _level()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            redact_event,
+            structlog.dev.ConsoleRenderer(colors=False)
+            if sys.stderr.isatty()
+            else structlog.processors.LogfmtRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(chosen),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(redacting_filter())
+    logging.basicConfig(
+        level=max(chosen, logging.WARNING), handlers=[handler], format="%(levelname)s %(name)s %(message)s"
+    )
+
+
+def _level() -> int:
+    name = os.environ.get("MONITOR_LOG_LEVEL", "WARNING").upper()
+    found = logging.getLevelNamesMapping().get(name)
+    return found if found is not None else logging.WARNING

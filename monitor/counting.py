@@ -1,0 +1,249 @@
+"""Arrow record batches in, profiles out: the one pass that every source goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from detectors.edges import CategoryBuilder, EdgeBuilder
+from detectors.kernel import CategoricalCounter, NumericCounter
+from detectors.profiles import ColumnProfile, ColumnSpec, NumericSpec
+from detectors.score_labels import ScoreLabelCounter, ScoreLabels
+from monitor.models import DECISION, SCORE
+
+TIME = "__time__"
+VERSION = "__version__"
+LABEL = "__label__"
+OTHER = "(other)"
+
+
+@dataclass
+class WindowCounts:
+    """What one pass over a window leaves behind.
+
+    ``segments`` maps ``"column=value"`` to the profiles of its rows; values beyond ``max_segments`` are together in
+    ``"column=(other)"``.  ``newest`` and ``oldest`` are event times.
+    """
+
+    n_rows: int = 0
+    columns: dict[str, ColumnProfile] = field(default_factory=dict)
+    segments: dict[str, dict[str, ColumnProfile]] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
+    oldest: datetime | None = None
+    newest: datetime | None = None
+    duplicates: int = 0
+
+
+class _Columns:
+    """One counter for each column of a set of rows."""
+
+    def __init__(self, specs: Mapping[str, ColumnSpec]) -> None:
+        self.n_rows = 0
+        self.counters: dict[str, NumericCounter | CategoricalCounter] = {
+            name: NumericCounter(spec) if isinstance(spec, NumericSpec) else CategoricalCounter(spec)
+            for name, spec in specs.items()
+        }
+
+    def update(self, batch: pa.RecordBatch) -> None:
+        self.n_rows += batch.num_rows
+        for name, counter in self.counters.items():
+            column = batch.column(name)
+            if isinstance(counter, NumericCounter):
+                counter.update(floats(column))
+            else:
+                values, counts, missing = categories(column)
+                counter.update(values, counts, missing=missing)
+
+    def profiles(self) -> dict[str, ColumnProfile]:
+        return {name: counter.profile() for name, counter in self.counters.items()}
+
+
+def count(
+    batches: Iterable[pa.RecordBatch],
+    specs: Mapping[str, ColumnSpec],
+    *,
+    segments: Mapping[str, Sequence[str]] | None = None,
+) -> WindowCounts:
+    """Count a stream of record batches over frozen edges, all rows and each segment value, in one pass.
+
+    ``segments`` maps a column to the values that have rows of their own; the rest are together in ``(other)``.
+    """
+    whole = _Columns(specs)
+    split = {column: _Split(column, values, specs) for column, values in (segments or {}).items()}
+    seen = WindowCounts()
+    for batch in batches:
+        whole.update(batch)
+        for part in split.values():
+            part.update(batch)
+        _note_times(seen, batch)
+        _note_versions(seen, batch)
+    seen.n_rows = whole.n_rows
+    seen.columns = whole.profiles()
+    seen.segments = {name: counted for part in split.values() for name, counted in part.profiles()}
+    seen.duplicates = int(getattr(batches, "duplicates", 0))
+    return seen
+
+
+class _Split:
+    """The values of one segment column, each with counters of its own; the values are frozen, so order is moot."""
+
+    def __init__(self, column: str, values: Sequence[str], specs: Mapping[str, ColumnSpec]) -> None:
+        self.column, self.known, self.specs = column, frozenset(values), specs
+        self.parts: dict[str, _Columns] = {}
+
+    def update(self, batch: pa.RecordBatch) -> None:
+        for value, rows in split_rows(batch, self.column, self.known):
+            if value not in self.parts:
+                self.parts[value] = _Columns(self.specs)
+            self.parts[value].update(batch.take(pa.array(rows)))
+
+    def profiles(self) -> Iterator[tuple[str, dict[str, ColumnProfile]]]:
+        for value, part in self.parts.items():
+            yield f"{self.column}={value}", part.profiles()
+
+
+def learn_specs(
+    batches: Iterable[pa.RecordBatch],
+    kinds: Mapping[str, str],
+    *,
+    bins: int,
+    max_categories: int,
+    decision_edges: Mapping[str, Sequence[float]] | None = None,
+) -> tuple[dict[str, ColumnSpec], int]:
+    """Look at the reference rows once and freeze where the cells of each column lie.
+
+    Parameters
+    ----------
+    kinds
+        Column name → ``"numeric"`` or ``"categorical"``.
+    decision_edges
+        Values that must be edges whatever the data, such as the decision threshold on the score.
+
+    Returns
+    -------
+    The spec of each column that had a value at all, and the number of rows seen.
+    """
+    builders: dict[str, EdgeBuilder | CategoryBuilder] = {
+        name: EdgeBuilder(bins=bins, decision_edges=tuple((decision_edges or {}).get(name, ())))
+        if kind == "numeric"
+        else CategoryBuilder(max_categories)
+        for name, kind in kinds.items()
+    }
+    n_rows = 0
+    for batch in batches:
+        n_rows += batch.num_rows
+        for name, builder in builders.items():
+            column = batch.column(name)
+            if isinstance(builder, EdgeBuilder):
+                builder.update(floats(column))
+            else:
+                values, counts, _ = categories(column)
+                builder.update(values, counts)
+    specs = {name: builder.spec() for name, builder in builders.items()}
+    return {name: spec for name, spec in specs.items() if spec is not None}, n_rows
+
+
+def count_labels(
+    batches: Iterable[pa.RecordBatch], *, segments: Mapping[str, Sequence[str]] | None = None
+) -> dict[str | None, ScoreLabels]:
+    """Score × decision × label counts of a window; key ``None`` is all rows, others are ``"column=value"``."""
+    known = {column: frozenset(values) for column, values in (segments or {}).items()}
+    counters: dict[str | None, ScoreLabelCounter] = {None: ScoreLabelCounter()}
+    for batch in batches:
+        rows = _score_rows(batch)
+        counters[None].update(*rows)
+        for column, values in known.items():
+            for value, picked in split_rows(batch, column, values):
+                counter = counters.setdefault(f"{column}={value}", ScoreLabelCounter())
+                counter.update(*(part[picked] for part in rows))
+    return {name: counter.counts() for name, counter in counters.items()}
+
+
+def split_rows(
+    batch: pa.RecordBatch, column: str, known: frozenset[str]
+) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
+    """Row numbers of each known value of a column, then those of all others together (missing values are left out)."""
+    coded = _dictionary(batch.column(column))
+    indices = pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False)
+    others = np.zeros(len(indices), dtype=bool)
+    for code, value in enumerate(coded.dictionary.to_pylist()):
+        mask = indices == code
+        if _text(value) not in known:
+            others |= mask
+        elif mask.any():
+            yield _text(value), np.flatnonzero(mask)
+    if others.any():
+        yield OTHER, np.flatnonzero(others)
+
+
+def _score_rows(batch: pa.RecordBatch) -> tuple[npt.NDArray[np.float64], ...]:
+    """Scores, decisions and labels as float64; NaN where unknown."""
+    names = batch.schema.names
+    empty = np.full(batch.num_rows, np.nan)
+    scores = floats(batch.column(SCORE)) if SCORE in names else empty
+    decisions = floats(batch.column(DECISION)) if DECISION in names else empty
+    return scores, decisions, floats(batch.column(LABEL))
+
+
+def floats(column: Any) -> npt.NDArray[np.float64]:
+    """A float64 array with NaN for missing; no copy where the column is float64 without nulls."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if not pa.types.is_float64(column.type):
+        column = column.cast(pa.float64(), safe=False)
+    if column.null_count:
+        column = pc.fill_null(column, float("nan"))
+    values: npt.NDArray[np.float64] = column.to_numpy(zero_copy_only=False)
+    return values
+
+
+def categories(column: Any) -> tuple[list[str], npt.NDArray[np.int64], int]:
+    """Distinct values as text, how often each occurs, and how many rows are missing."""
+    coded = _dictionary(column)
+    missing = coded.null_count
+    indices = coded.indices.drop_null().to_numpy(zero_copy_only=False) if missing else coded.indices.to_numpy()
+    counts = np.bincount(indices, minlength=len(coded.dictionary)).astype(np.int64)
+    values = [_text(value) for value in coded.dictionary.to_pylist()]
+    return values, counts, missing
+
+
+def _dictionary(column: Any) -> pa.DictionaryArray:
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def _note_times(seen: WindowCounts, batch: pa.RecordBatch) -> None:
+    if TIME not in batch.schema.names:
+        return
+    bounds = pc.min_max(batch.column(TIME)).as_py()
+    low, high = _aware(bounds["min"]), _aware(bounds["max"])
+    if low is not None and (seen.oldest is None or low < seen.oldest):
+        seen.oldest = low
+    if high is not None and (seen.newest is None or high > seen.newest):
+        seen.newest = high
+
+
+def _note_versions(seen: WindowCounts, batch: pa.RecordBatch) -> None:
+    if VERSION not in batch.schema.names:
+        return
+    values, counts, _ = categories(batch.column(VERSION))
+    for value, n in zip(values, counts.tolist(), strict=True):
+        seen.versions[value] = seen.versions.get(value, 0) + n
+
+
+def _aware(value: datetime | None) -> datetime | None:
+    return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value

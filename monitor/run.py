@@ -1,0 +1,251 @@
+"""The story of one window: claim it, read it, count it, compare it, judge it, save it.
+
+Start at :func:`run_due`.  A window of *inputs* answers "has the world, or the pipeline, changed?"; one of *skew*
+"did the model see what the feature store says?"; one of *labels* "was it right?".  Nothing is shouted here: messages
+are saved with the results, in one transaction, and delivered afterwards (``monitor/delivery.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+
+from detectors.classification import performance
+from monitor import alerting, baselines, checks, counting, pairs, schedule
+from monitor.baselines import NoBaseline
+from monitor.models import DECISION, SCORE, Claim, Job, Result, RunState, StoredProfile, Verdict
+from monitor.service import Service
+from monitor.sources import SourceError, TransientSourceError
+
+log = structlog.get_logger()
+
+
+# --- the story -----------------------------------------------------------------------------------
+
+
+def run_due(service: Service, *, now: datetime, worker: str, models: list[str] | None = None) -> RunReport:
+    """Run every window that is due, oldest first, until none is left."""
+    report = RunReport()
+    for name in models or list(service.config.models):
+        plan_model(service, name, now=now, report=report)
+    while (claim := service.store.claim(worker, lease=service.config.worker.lease, models=models)) is not None:
+        run_window(service, claim, now=now, report=report)
+    return report
+
+
+def run_window(service: Service, claim: Claim, *, now: datetime, report: RunReport) -> None:
+    """One window, from its rows to its verdicts, saved at once."""
+    try:
+        seen = STORIES[claim.job](service, claim, now)
+        outcome = alerting.conclude(service, claim, seen, now=now)
+    except SourceError as error:
+        report.note(claim, give_up(service, claim, error, now=now))
+        return
+    saved = service.store.commit(claim, outcome)
+    report.note(claim, outcome.state if saved else None, outcome.results)
+
+
+@dataclass
+class Seen:
+    """What one window showed: results to be judged together, and the counts to be kept."""
+
+    state: RunState
+    n_rows: int = 0
+    reason: str | None = None
+    fingerprint: str | None = None
+    results: list[Result] = field(default_factory=list)
+    profiles: list[StoredProfile] = field(default_factory=list)
+
+
+def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
+    """Feature drift, score drift and data quality: one pass over the window's rows, compared with the baseline."""
+    model, scope = service.model(claim.model), scope_of(service, claim)
+    with service.source(claim.model) as source:
+        roles = service.roles(claim.model, source, now=now)
+        mark = schedule.fingerprint(source, model, roles, claim.window, job=claim.job, now=now)
+        try:
+            baseline = baselines.ensure(
+                claim.model,
+                service.config,
+                store=service.store,
+                source=source,
+                roles=roles,
+                window=claim.window,
+                now=now,
+            )
+        except NoBaseline as missing:
+            return without_baseline(service, scope, claim, mark, str(missing))
+        known = {name: spec for name, spec in baseline.specs().items() if baselines.is_readable(name, roles)}
+        counts = counting.count(
+            source.read_inputs(model, roles, claim.window, now=now), known, segments=baseline.detail["segments"]
+        )
+        top = checks.top_features(service.importance(claim.model, source), model.drift.top)
+    reference = baselines.reference(baseline, service.config, store=service.store, window=claim.window)
+    previous = previous_score(service, claim)
+    results = [
+        checks.volume(scope, counts.n_rows, row_history(service, claim), duplicates=counts.duplicates),
+        *checks.freshness(scope, counts.newest),
+        *checks.schema_changes(scope, baseline.detail["roles"]["features"], roles.features, roles.left_out),
+        *checks.data_quality(scope, reference.columns, counts.columns),
+        *checks.feature_drift(scope, reference.columns, counts.columns, top=top),
+        *checks.score_drift(scope, reference.columns, counts.columns, previous=previous),
+        *checks.segment_drift(scope, reference.columns, reference.segments, counts.segments, top=top),
+    ]
+    profiles = baselines.stored_profiles(claim.model, claim.window, counts)
+    return Seen(state_of(results, counts.n_rows), counts.n_rows, None, mark, results, profiles)
+
+
+def skew(service: Service, claim: Claim, now: datetime) -> Seen:
+    """Offline against online values of the same requests, on a seeded sample of the window."""
+    model, scope = service.model(claim.model), scope_of(service, claim)
+    with service.source(claim.model) as source:
+        roles = service.roles(claim.model, source, now=now)
+        mark = schedule.fingerprint(source, model, roles, claim.window, job=claim.job, now=now)
+        found = source.read_pairs(model, roles, claim.window, now=now)
+    results = checks.skew(
+        scope,
+        pairs.compare(found, model, roles),
+        n_sampled=found.n_sampled,
+        n_matched=int(found.matched.sum()),
+        n_window=found.n_window,
+    )
+    return Seen(state_of(results, found.n_sampled), found.n_window, None, mark, results)
+
+
+def labels(service: Service, claim: Claim, now: datetime) -> Seen:
+    """Performance on the labels that have landed by now, with their coverage."""
+    model, scope = service.model(claim.model), scope_of(service, claim)
+    with service.source(claim.model) as source:
+        roles = service.roles(claim.model, source, now=now)
+        mark = schedule.fingerprint(source, model, roles, claim.window, job=claim.job, now=now)
+        segments = baselines.known_segments(service.store.baseline(claim.model))
+        counted = counting.count_labels(source.read_labels(model, roles, claim.window, now=now), segments=segments)
+        known = baselines.reference_performance(
+            service.store, claim.model, model, roles=roles, source=source, window=claim.window, now=now
+        )
+    mature = schedule.is_mature(model, claim.window, now=now)
+    results = []
+    for segment, counts in counted.items():
+        results += checks.realized_performance(
+            scope,
+            performance(counts, metrics=model.performance.metrics, beta=model.performance.beta),
+            reference=known if segment is None else None,
+            n_labelled=counts.n_labelled,
+            n_rows=counts.n,
+            mature=mature,
+            age_days=(now - claim.window.end).total_seconds() / 86400,
+            segment=segment,
+        )
+    kept = [
+        StoredProfile(claim.model, claim.window, "__labels__", counts.coarsen(), segment)
+        for segment, counts in counted.items()
+    ]
+    return Seen(state_of(results, counted[None].n), counted[None].n, None, mark, results, kept)
+
+
+STORIES: dict[Job, Callable[[Service, Claim, datetime], Seen]] = {
+    Job.INPUTS: inputs,
+    Job.SKEW: skew,
+    Job.LABELS: labels,
+}
+
+
+# --- the small print -----------------------------------------------------------------------------
+
+
+@dataclass
+class RunReport:
+    """What one round of work did, for the terminal and the exit code."""
+
+    windows: int = 0
+    states: dict[str, int] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    skipped: int = 0
+    restated: int = 0
+    worst: Verdict = Verdict.OK
+
+    def note(self, claim: Claim, state: RunState | None, results: Sequence[Result] = ()) -> None:
+        """``state`` is ``None`` when somebody else had taken the window over."""
+        self.windows += 1
+        word = "taken_over" if state is None else state.value
+        self.states[word] = self.states.get(word, 0) + 1
+        self.restated += claim.revision > 0
+        self.worst = max((self.worst, *(result.verdict for result in results)), key=lambda verdict: verdict.rank)
+        if state is RunState.ERROR:
+            self.errors.append(f"{claim.model} {claim.job} {claim.window.start:%Y-%m-%dT%H:%MZ}")
+
+
+def plan_model(service: Service, name: str, *, now: datetime, report: RunReport | None = None) -> None:
+    """Write down what is due for one model; a broken source of one never keeps the others from being planned."""
+    skipped = schedule.plan(service, name, now=now)
+    if skipped:
+        alerting.tell_skipped(service, name, skipped, now=now)
+        if report is not None:
+            report.skipped += len(skipped)
+    try:
+        schedule.recheck(service, name, now=now)
+    except SourceError as error:
+        log.warning("recheck_failed", model=name, reason=str(error))
+
+
+def scope_of(service: Service, claim: Claim) -> checks.Scope:
+    return checks.Scope(
+        claim.model,
+        service.model(claim.model),
+        claim.window,
+        claim.revision,
+        service.config.reports.min_category_rows,
+    )
+
+
+def give_up(service: Service, claim: Claim, error: SourceError, *, now: datetime) -> RunState:
+    """Put a window back after a passing fault, or mark it as failed after a lasting one, saying why."""
+    log.warning(
+        "window_failed", model=claim.model, job=claim.job.value, window=str(claim.window.start), error=str(error)
+    )
+    service.forget(claim.model)
+    worker = service.config.worker
+    passing = isinstance(error, TransientSourceError) and claim.attempt < worker.max_attempts
+    messages = [] if passing else alerting.source_broken(service, claim, error, now=now)
+    retry_in = worker.tick * 2**claim.attempt if passing else None
+    service.store.fail(claim, reason=str(error), retry_in=retry_in, operator_messages=messages)
+    return RunState.PENDING if passing else RunState.ERROR
+
+
+def without_baseline(service: Service, scope: checks.Scope, claim: Claim, mark: str, why: str) -> Seen:
+    """A window before there is anything to compare with: an answer, not an error."""
+    result = scope.result(
+        checks.Check.FEATURE_DRIFT, "psi", value=None, verdict=Verdict.CANNOT_TELL, detail={"reason": why}
+    )
+    return Seen(RunState.INSUFFICIENT, 0, why, mark, [result])
+
+
+def previous_score(service: Service, claim: Claim) -> dict[str, baselines.ColumnProfile]:
+    """Score and decision counts of the window before, from the store."""
+    span = claim.window.length
+    kept = service.store.profiles(
+        claim.model, start=claim.window.start - span * 1.5, end=claim.window.start, columns=[SCORE, DECISION]
+    )
+    newest = max((profile.window for profile in kept), default=None)
+    return {profile.column: profile.profile for profile in kept if profile.window == newest}
+
+
+def row_history(service: Service, claim: Claim) -> list[int]:
+    """Row counts of the windows before this one, oldest first."""
+    rows = service.store.windows(
+        claim.model,
+        claim.job,
+        start=claim.window.start - claim.window.length * 30,
+        end=claim.window.start,
+        states=[RunState.OK, RunState.NO_DATA, RunState.INSUFFICIENT],
+    )
+    return [row.n_rows for row in sorted(rows, key=lambda row: row.window.start) if row.n_rows]
+
+
+def state_of(results: list[Result], n_rows: int) -> RunState:
+    if n_rows == 0:
+        return RunState.NO_DATA
+    return RunState.OK if any(result.verdict.decides for result in results) else RunState.INSUFFICIENT

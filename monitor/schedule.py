@@ -1,0 +1,153 @@
+"""Which windows are due: derived from the store and the clock, so that restart and catch-up are the same path."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from monitor import windows
+from monitor.config import ModelConfig
+from monitor.models import Job, Roles, RunState, Window, WindowRow
+from monitor.service import Service
+from monitor.sources import Source, SourceError
+
+RESTATABLE = (RunState.OK, RunState.NO_DATA, RunState.INSUFFICIENT)
+
+
+def jobs(model: ModelConfig, roles: Roles | None) -> list[Job]:
+    """The clocks that a model has."""
+    has_labels = model.labels is not None or (roles is not None and roles.label is not None)
+    found = [Job.INPUTS]
+    if model.skew is not None:
+        found.append(Job.SKEW)
+    if has_labels:
+        found.append(Job.LABELS)
+    return found
+
+
+def settle(model: ModelConfig, job: Job) -> timedelta:
+    """How long after its end a window of this job is first read."""
+    if job is Job.SKEW and model.skew is not None and model.skew.settle is not None:
+        return model.skew.settle
+    return model.settle
+
+
+def plan(service: Service, name: str, *, now: datetime) -> list[Window]:
+    """Write down the windows of a model that have become due; return those that were skipped.
+
+    Windows older than ``worker.max_catch_up`` when they are first seen are not run but kept as ``skipped``, so that
+    no gap is silent; ``monitor backfill`` runs them.
+    """
+    model, zone = service.model(name), service.config.zone
+    limit = service.config.worker.max_catch_up
+    first = model.start.astimezone(UTC) if model.start is not None else _first_cut(service, name, now - limit)
+    start = service.store.monitor_start(name, first)
+    skipped: list[Window] = []
+    for job in jobs(model, known_roles(service, name, now=now)):
+        since = service.store.last_planned(name, job) or start
+        due = windows.due_windows(
+            model.window, zone, start=max(start, since), now=now, settle=settle(model, job), anchor=model.start
+        )
+        run, skip = windows.split_catch_up(due, now=now, max_catch_up=limit)
+        if skip:
+            service.store.skip(name, job, skip, spec_version="", reason="catchup_limit")
+            skipped += skip
+        if run:
+            service.store.plan(name, job, run, spec_version="")
+    return skipped
+
+
+def plan_range(service: Service, name: str, *, start: datetime, end: datetime, now: datetime, alerts: bool) -> int:
+    """Write down every window of a range, also those that were skipped before; return how many there are."""
+    model, planned = service.model(name), 0
+    found = [
+        window
+        for window in windows.cuts(model.window, service.config.zone, start=start, end=end, anchor=model.start)
+        if window.start >= start and window.end <= end
+    ]
+    service.store.monitor_start(name, found[0].start if found else start)
+    for job in jobs(model, known_roles(service, name, now=now)):
+        closed = [window for window in found if window.end + settle(model, job) <= now]
+        service.store.plan(name, job, closed, spec_version="", alerts=alerts)
+        for row in service.store.windows(name, job, start=start, end=end, states=[RunState.SKIPPED, RunState.ERROR]):
+            service.store.reopen(name, job, row.window, reason="backfill")
+        planned += len(closed)
+    return planned
+
+
+def recheck(service: Service, name: str, *, now: datetime) -> int:
+    """Open again the windows whose rows or labels have changed since they were read; return how many."""
+    model, opened = service.model(name), 0
+    roles = known_roles(service, name, now=now)
+    if roles is None:
+        return 0
+    for job in jobs(model, roles):
+        young = [
+            row
+            for row in service.store.windows(name, job, start=now - _horizon(model, job), end=now, states=RESTATABLE)
+            if _worth_a_look(row, model, now)
+        ]
+        if not young:
+            continue
+        with service.source(name) as source:
+            for row in young:
+                if fingerprint(source, model, roles, row.window, job=job, now=now) != row.fingerprint:
+                    service.store.reopen(name, job, row.window, reason="its rows changed")
+                    opened += 1
+    return opened
+
+
+def fingerprint(source: Source, model: ModelConfig, roles: Roles, window: Window, *, job: Job, now: datetime) -> str:
+    """A cheap mark of what a window's result depends on; another mark means that it must be computed again."""
+    mark = source.fingerprint(model, roles, window, job=job, now=now)
+    return f"{mark}|mature={is_mature(model, window, now=now)}" if job is Job.LABELS else mark
+
+
+def is_mature(model: ModelConfig, window: Window, *, now: datetime) -> bool:
+    """Whether the labels of a window may be taken as complete."""
+    delay = model.labels.delay if model.labels is not None else timedelta(0)
+    return now >= window.end + delay
+
+
+def known_roles(service: Service, name: str, *, now: datetime) -> Roles | None:
+    """The model's resolved columns, or ``None`` while its source cannot be asked."""
+    try:
+        with service.source(name) as source:
+            return service.roles(name, source, now=now)
+    except SourceError:
+        return None
+
+
+def _horizon(model: ModelConfig, job: Job) -> timedelta:
+    """How far back a closed window may still change."""
+    delay = model.labels.delay if job is Job.LABELS and model.labels is not None else timedelta(0)
+    return delay + model.lateness + _length(model) * 2
+
+
+def _worth_a_look(row: WindowRow, model: ModelConfig, now: datetime) -> bool:
+    """Whether a closed window should be looked at again.
+
+    Looks thin out with the window's age (each when it is a quarter older), so that neither a big table is counted at
+    every tick nor a window restated for every label; the moment when labels are mature is never missed.
+    """
+    looked = row.detail.get("as_of")
+    if looked is None:
+        return True
+    last = datetime.fromisoformat(looked)
+    if row.job is Job.LABELS and is_mature(model, row.window, now=now) != is_mature(model, row.window, now=last):
+        return True
+    age = last - row.window.end
+    return now - last >= max(_length(model) / 4, age / 4, timedelta(minutes=5))
+
+
+def _length(model: ModelConfig) -> timedelta:
+    return windows.nominal_length(model.window)
+
+
+def _first_cut(service: Service, name: str, earliest: datetime) -> datetime:
+    model = service.model(name)
+    for window in windows.cuts(
+        model.window, service.config.zone, start=earliest, end=earliest + 2 * _length(model), anchor=model.start
+    ):
+        if window.start >= earliest:
+            return window.start
+    return earliest
