@@ -1,1 +1,31 @@
-"""Where results live: SQLite or PostgreSQL."""
+"""Where windows, results, incidents and messages are kept: SQLite or PostgreSQL, alike."""
+
+from __future__ import annotations
+
+from monitor.store.errors import (
+    StoreCorrupt,
+    StoreDenied,
+    StoreError,
+    StoreMissing,
+    StoreNewer,
+    StoreOutdated,
+    StoreUnavailable,
+)
+from monitor.store.results import ALL
+from monitor.store.storable import to_storable
+from monitor.store.store import Clock, Queued, Store
+
+__all__ = [
+    "ALL",
+    "Clock",
+    "Queued",
+    "Store",
+    "StoreCorrupt",
+    "StoreDenied",
+    "StoreError",
+    "StoreMissing",
+    "StoreNewer",
+    "StoreOutdated",
+    "StoreUnavailable",
+    "to_storable",
+]

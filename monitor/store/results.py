@@ -1,0 +1,226 @@
+"""Results and profiles: what a window said, and the counts it said it from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
+
+from detectors import classification, profiles
+from monitor.models import Check, Claim, Job, Result, StoredProfile, Verdict, Window
+from monitor.store.engine import insert_or
+from monitor.store.schema import profile, result
+from monitor.store.storable import clean_text, short_key, utc, why_not_finite
+
+
+class Every:
+    """Says "profiles of all segments", where ``None`` already means "of all rows"."""
+
+    def __repr__(self) -> str:
+        return "ALL"
+
+
+ALL: Final = Every()
+
+
+def save_results(connection: Connection, claim: Claim, results: Iterable[Result]) -> None:
+    """Write one revision's results and let older ones of the same window and job step back."""
+    window = and_(
+        result.c.model == claim.model,
+        result.c.window_start == claim.window.start,
+        result.c.window_end == claim.window.end,
+        result.c.job == claim.job,
+    )
+    connection.execute(update(result).where(window, result.c.newest).values(newest=False))
+    rows = [_result_row(each, claim) for each in results]
+    if rows:
+        connection.execute(insert(result), rows)
+
+
+def _result_row(each: Result, claim: Claim) -> dict[str, Any]:
+    low, high = each.interval or (None, None)
+    detail = each.detail
+    reason = why_not_finite(each.value)
+    if reason is not None and "reason" not in detail:
+        detail = {**detail, "reason": reason}
+    return {
+        "run_id": claim.run_id,
+        "model": claim.model,
+        "job": claim.job,
+        "check_name": each.check,
+        "metric": each.metric,
+        "feature": each.feature,
+        "segment": each.segment,
+        "window_start": each.window.start,
+        "window_end": each.window.end,
+        "revision": claim.revision,
+        "newest": True,
+        "value": each.value,
+        "verdict": each.verdict,
+        "p_value": each.p_value,
+        "threshold": each.threshold,
+        "n_reference": _count(each.n_reference),
+        "n_current": _count(each.n_current),
+        "kind": each.kind,
+        "interval_low": low,
+        "interval_high": high,
+        "label_coverage": each.label_coverage,
+        "detail": detail,
+    }
+
+
+def _count(value: int | None) -> int | None:
+    # an np.int64 would become a blob in SQLite
+    return None if value is None else int(value)
+
+
+def results(
+    connection: Connection,
+    *,
+    model: str | None,
+    check: Check | None,
+    feature: str | None,
+    metric: str | None,
+    start: datetime | None,
+    end: datetime | None,
+    all_revisions: bool,
+    limit: int | None,
+) -> list[Result]:
+    """Results of windows that overlap ``[start, end)``, oldest window first; with ``limit`` the newest that many."""
+    c = result.c
+    wanted: list[ColumnElement[bool]] = [] if all_revisions else [c.newest]
+    equal = {c.model: model, c.check_name: check, c.feature: feature, c.metric: metric}
+    wanted += [column == value for column, value in equal.items() if value is not None]
+    if start is not None:
+        wanted.append(c.window_end > start)
+    if end is not None:
+        wanted.append(c.window_start < end)
+    query = select(result).where(*wanted)
+    if limit is None:
+        found: Sequence[Row[Any]] = connection.execute(query.order_by(c.window_start, c.id)).all()
+    else:
+        newest_first = query.order_by(c.window_start.desc(), c.id.desc()).limit(limit)
+        found = connection.execute(newest_first).all()[::-1]
+    return [_to_result(row) for row in found]
+
+
+def _to_result(row: Row[Any]) -> Result:
+    return Result(
+        model=row.model,
+        check=Check(row.check_name),
+        metric=row.metric,
+        window=Window(row.window_start, row.window_end),
+        value=row.value,
+        verdict=Verdict(row.verdict),
+        feature=row.feature,
+        segment=row.segment,
+        p_value=row.p_value,
+        threshold=row.threshold,
+        n_reference=row.n_reference,
+        n_current=row.n_current,
+        revision=row.revision,
+        kind=row.kind,
+        interval=None if row.interval_low is None else (row.interval_low, row.interval_high),
+        label_coverage=row.label_coverage,
+        detail=row.detail,
+    )
+
+
+# --- profiles --------------------------------------------------------------------------------------
+
+
+def replace_profiles(connection: Connection, claim: Claim, stored: Sequence[StoredProfile]) -> None:
+    """Let the newest revision's counts take the place of all that this job counted in the window before."""
+    connection.execute(
+        delete(profile).where(
+            profile.c.model == claim.model,
+            profile.c.window_start == claim.window.start,
+            profile.c.window_end == claim.window.end,
+            profile.c.job == claim.job,
+        )
+    )
+    save_profiles(connection, stored, job=claim.job)
+
+
+def save_profiles(
+    connection: Connection, stored: Sequence[StoredProfile], *, job: Job, baseline_id: int | None = None
+) -> None:
+    """Write profiles; one of the same window, column and segment is overwritten."""
+    if not stored:
+        return
+    new = insert_or(connection, profile)
+    fresh = {name: new.excluded[name] for name in ("segment", "column_name", "job", "baseline_id", "kind", "counts")}
+    keys = ["model", "window_start", "window_end", "segment_key", "column_key"]
+    rows = [_profile_row(each, job=job, baseline_id=baseline_id) for each in stored]
+    connection.execute(new.on_conflict_do_update(index_elements=keys, set_=fresh), rows)
+
+
+def _profile_row(each: StoredProfile, *, job: Job, baseline_id: int | None) -> dict[str, Any]:
+    kind, counts = encode(each.profile)
+    return {
+        "model": each.model,
+        "window_start": each.window.start,
+        "window_end": each.window.end,
+        "segment_key": short_key(each.segment),
+        "column_key": short_key(each.column),
+        "segment": each.segment,
+        "column_name": each.column,
+        "job": job,
+        "baseline_id": baseline_id if each.baseline_id is None else each.baseline_id,
+        "kind": kind,
+        "counts": counts,
+    }
+
+
+def load_profiles(
+    connection: Connection,
+    model: str,
+    *,
+    start: datetime,
+    end: datetime,
+    columns: Sequence[str] | None,
+    segment: str | Every | None,
+    baseline_id: int | None,
+) -> list[StoredProfile]:
+    """Profiles of windows that lie within ``[start, end)``, oldest first."""
+    c = profile.c
+    query = (
+        select(c.window_start, c.window_end, c.column_name, c.segment, c.baseline_id, c.kind, c.counts)
+        .where(c.model == model, c.window_start >= utc(start), c.window_end <= utc(end))
+        .order_by(c.window_start, c.window_end, c.segment_key, c.column_key)
+    )
+    if columns is not None:
+        query = query.where(c.column_key.in_([short_key(name) for name in columns]))
+    if not isinstance(segment, Every):
+        query = query.where(c.segment_key == short_key(segment))
+    if baseline_id is not None:
+        query = query.where(c.baseline_id == baseline_id)
+    windows: dict[tuple[datetime, datetime], Window] = {}
+    found = []
+    for row in connection.execute(query):
+        span = (row.window_start, row.window_end)
+        window = windows.get(span) or windows.setdefault(span, Window(*span))
+        found.append(
+            StoredProfile(
+                model=clean_text(model),
+                window=window,
+                column=row.column_name,
+                profile=decode(row.kind, row.counts),
+                segment=row.segment,
+                baseline_id=row.baseline_id,
+            )
+        )
+    return found
+
+
+def encode(counts: Any) -> tuple[str, bytes]:
+    """What kind of counts these are, and their bytes."""
+    if isinstance(counts, classification.ScoreLabels):
+        return "labels", classification.to_bytes(counts)
+    return "profile", profiles.to_bytes(counts)
+
+
+def decode(kind: str, blob: bytes) -> Any:
+    return classification.from_bytes(blob) if kind == "labels" else profiles.from_bytes(blob)
