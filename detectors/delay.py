@@ -219,6 +219,10 @@ def _fit(landed: Landed, decision: int, share: FloatArray) -> _Rate:
     # A label that landed although the law says none can have is not counted on either side.
     neg, pos = np.where(share[:, 0] > 0, neg, 0.0), np.where(share[:, 1] > 0, pos, 0.0)
     rest = np.maximum(total - neg - pos, 0.0)
+    n = int(total.sum())
+    if not rest.any():
+        # Nothing is out any more: the share is known, not estimated.
+        return _Rate(n, float(pos.sum()) / n if n else 0.0, 0.0)
     hidden, tilt = 1 - share[:, 0], share[:, 0] - share[:, 1]
 
     def slope(pi: float) -> float:
@@ -230,9 +234,6 @@ def _fit(landed: Landed, decision: int, share: FloatArray) -> _Rate:
         middle = (low + high) / 2
         low, high = (middle, high) if slope(middle) > 0 else (low, middle)
     pi = (low + high) / 2
-    n = int(total.sum())
-    if n == 0:
-        return _Rate(0, 0.0, 0.0)
     # Expected information; at the ends of [0, 1] it is taken half a prediction inside, where it is finite.
     inside = min(max(pi, 0.5 / n), 1 - 0.5 / n)
     unseen = np.maximum(hidden + inside * tilt, 1e-12)
