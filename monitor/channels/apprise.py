@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any
 
 from monitor.channels.channel import ChannelBroken, Delivered, RetryLater
@@ -30,12 +31,16 @@ class AppriseChannel:
     """One Apprise address."""
 
     def __init__(self, url: str) -> None:
-        import apprise  # noqa: PLC0415 - loads a hundred plugins; only for those who use it
-
         # It logs addresses, with what they hold, at several levels.
         logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
-        self._notifier: Any = apprise.Apprise()
-        if not self._notifier.add(url):
+        with warnings.catch_warnings():
+            # Some of its plugins import modules that Python is about to drop; nothing a user could act on.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import apprise  # noqa: PLC0415 - loads a hundred plugins; only for those who use it
+
+            self._notifier: Any = apprise.Apprise()
+            known = self._notifier.add(url)
+        if not known:
             raise ChannelBroken("Apprise does not know this kind of address")
 
     def send(self, item: OutboxItem) -> Delivered:

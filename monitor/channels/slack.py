@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NoReturn
 from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
@@ -156,7 +157,11 @@ class SlackBot:
         without harm.
         """
         check_resolved(self._base_url)
-        found = self._already_there(item) if item.message.possible_repeat or item.attempts > 0 else None
+        found, seen_all = (None, False)
+        if item.message.possible_repeat or item.attempts > 0:
+            found, seen_all = self._already_there(item)
+        if seen_all:
+            item = replace(item, message=replace(item.message, possible_repeat=False))
         if item.update_ref is not None:
             self._edit(item)
         if found is not None:
@@ -201,8 +206,8 @@ class SlackBot:
             # Of the message or of the right to edit; if it is the channel, the reply will say so.
             return
 
-    def _already_there(self, item: OutboxItem) -> str | None:
-        """The ref of this very message if it is in the channel; ``None`` if it is not, or that cannot be seen."""
+    def _already_there(self, item: OutboxItem) -> tuple[str | None, bool]:
+        """The ref of this very message if it is in the channel, and whether all that might be it was seen."""
         channel, ts = _parts(item.thread_ref)
         query: dict[str, Any] = {
             "channel": channel or self._channel,
@@ -214,12 +219,14 @@ class SlackBot:
         try:
             answer, _ = self._call(method, query | ({"ts": ts} if ts else {}), form=True)
         except ChannelBroken:
-            return None
-        for message in (answer or {}).get("messages", []):
+            return None, False
+        if answer is None:
+            return None, False
+        for message in answer.get("messages", []):
             about = message.get("metadata", {}).get("event_payload", {})
             if about.get("dedup_key") == item.dedup_key and str(about.get("outbox_id")) == str(item.id):
-                return f"{query['channel']}:{message.get('ts')}"
-        return None
+                return f"{query['channel']}:{message.get('ts')}", True
+        return None, not answer.get("has_more", False)
 
     def _call(
         self, method: str, body: dict[str, Any], *, form: bool = False

@@ -91,7 +91,7 @@ def _blocks(message: Message, *, call: str, repeat: bool, scale: float) -> list[
     def room(characters: int) -> int:
         return max(20, int(characters * scale))
 
-    title = cut(clean(f"{glyph(message)} {message.title}", lines=False), MAX_HEADER) or "-"
+    title = cut(clean(f"{glyph(message)} {message.title[:600]}", lines=False), MAX_HEADER) or "-"
     blocks: list[Block] = [{"type": "header", "text": {"type": "plain_text", "text": title, "emoji": True}}]
     blocks.append(_section(call + (safe(message.summary, room(900)) or _WORDS.get(message.severity, "news"))))
     listed = _finding_lines(message, room(2400))
@@ -177,7 +177,8 @@ def safe(text: str, limit: int, *, lines: bool = True, code: bool = False) -> st
     Cut before an entity, never inside one.
     """
     table = _CODE_ENTITIES if code else _ENTITIES
-    escaped = [table.get(char, char) for char in clean(text, lines=lines).strip()]
+    # A megabyte of text is not worked through for a line; four times the limit leaves room for what clean() drops.
+    escaped = [table.get(char, char) for char in clean(text[: 4 * limit + 4], lines=lines).strip()]
     if sum(map(_units, escaped)) <= limit:
         return "".join(escaped)
     kept: list[str] = []

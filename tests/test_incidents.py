@@ -1,0 +1,376 @@
+"""The alerting promise, one row for each sentence of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monitor.incidents import ROWS, Rules, SeriesKey, Step, advance, incident_id, members, removed, replay
+from monitor.models import Check, Incident, IncidentState, Result, SeriesState, Transition, Verdict, Window
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+LETTERS = {"A": Verdict.ALERT, "w": Verdict.WARN, "o": Verdict.OK, "c": Verdict.CANNOT_TELL, "n": Verdict.NO_DATA}
+SHOWN = {
+    Transition.OPENED: "open",
+    Transition.WORSENED: "worse",
+    Transition.REPEATED: "again",
+    Transition.RESOLVED: "done",
+    Transition.RESTATED: "restated",
+    Transition.NO_DATA: "silence",
+}
+
+
+def day(number: int) -> Window:
+    return Window(START + timedelta(days=number), START + timedelta(days=number + 1))
+
+
+def result(letter: str, window: Window, feature: str | None = "x", **changes: Any) -> Result:
+    base = Result("m", Check.FEATURE_DRIFT, "psi", window, 0.3, LETTERS[letter], feature=feature, threshold=0.2)
+    return replace(base, **changes)
+
+
+@dataclass
+class World:
+    """A model whose windows are taken in one after the other, with its state kept between."""
+
+    rules: Rules = field(default_factory=Rules)
+    series: dict[SeriesKey, SeriesState] = field(default_factory=dict)
+    incidents: dict[str, Incident] = field(default_factory=dict)
+
+    def take(self, number: int, results: Sequence[Result], **options: Any) -> Step:
+        step = advance(
+            model="m", window=day(number), results=results, series=self.series,
+            open_incidents=self.incidents.values(), rules=self.rules, **options,
+        )  # fmt: skip
+        self.series |= {(s.check, s.feature, s.segment): s for s in step.series}
+        self.incidents |= {incident.id: incident for incident in step.incidents}
+        return step
+
+    def run(self, **verdicts: str) -> str:
+        """Take in one letter a day for each feature; what was told, day by day (``.`` for nothing)."""
+        days = max(map(len, verdicts.values()))
+        told = []
+        for number in range(days):
+            results = [
+                result(letters[number], day(number), name)
+                for name, letters in verdicts.items()
+                if letters[number] != " "
+            ]
+            news = [SHOWN[transition] for transition, _ in self.take(number, results).transitions]
+            told.append("+".join(news) or ".")
+        return " ".join(told)
+
+    @property
+    def only(self) -> Incident:
+        [incident] = self.incidents.values()
+        return incident
+
+
+@pytest.mark.parametrize(
+    ("rules", "verdicts", "told"),
+    [
+        pytest.param({}, "oAo", ". . .", id="one bad window is not enough"),
+        pytest.param({}, "oAA", ". . open", id="confirm bad windows in a row open an incident"),
+        pytest.param({"confirm": 1}, "oA", ". open", id="confirm 1 opens at once"),
+        pytest.param({}, "AoA", ". . .", id="bad windows that are not in a row do not open"),
+        pytest.param({}, "AwA", ". . open", id="a warning neither confirms nor clears"),
+        pytest.param({}, "www", ". . .", id="warnings alone never open"),
+        pytest.param({}, "AcA", ". . open", id="a window that cannot tell neither confirms nor clears"),
+        pytest.param({}, "Acc", ". . .", id="cannot_tell does not count as bad"),
+        pytest.param({}, "A A", ". . open", id="a window that failed changes nothing"),
+        pytest.param({}, "AAAA", ". open . .", id="an open incident is told of once"),
+        pytest.param({"repeat": timedelta(days=2)}, "AAAAAA", ". open . again . again", id="and again each `repeat`"),
+        pytest.param(
+            {"repeat": timedelta(days=1)}, "AAooA", ". open . done .", id="only while it is bad is it repeated"
+        ),
+        pytest.param({}, "AAo", ". open .", id="one good window does not resolve"),
+        pytest.param({}, "AAoo", ". open . done", id="recover good windows in a row resolve"),
+        pytest.param({"recover": 1}, "AAo", ". open done", id="recover 1 resolves at once"),
+        pytest.param({}, "AAoAo", ". open . . .", id="good windows that are not in a row do not resolve"),
+        pytest.param({}, "AAowoo", ". open . . . done", id="a warning breaks the good streak"),
+        pytest.param({}, "AAoco", ". open . . done", id="cannot_tell keeps the good streak"),
+        pytest.param({}, "AAcccc", ". open . . . .", id="cannot_tell never resolves"),
+        pytest.param({"no_data": 9}, "AAnnnn", ". open . . . .", id="no data never resolves"),
+        pytest.param({}, "AA    oo", ". open . . . . . done", id="downtime neither fires nor clears"),
+        pytest.param({}, "AAooAA", ". open . done . open", id="a new streak is a new incident"),
+    ],
+)
+def test_sentences_of_the_promise(rules: dict[str, Any], verdicts: str, told: str) -> None:
+    assert World(Rules(**rules)).run(x=verdicts) == told
+
+
+@pytest.mark.parametrize(
+    ("rules", "verdicts", "told"),
+    [
+        pytest.param({}, {"x": "AAAA", "y": "ooAA"}, ". open . worse", id="a feature that confirms later joins"),
+        pytest.param({}, {"x": "AAAAA", "y": "ooAoA"}, ". open . . .", id="one that does not confirm does not"),
+        pytest.param({}, {"x": "AAAAA", "y": "ooAAA"}, ". open . worse .", id="a new set is told of once"),
+        pytest.param({}, {"x": "AAoo", "y": "AAAA"}, ". open . .", id="resolves only when all its series recover"),
+        pytest.param({}, {"x": "AAoooo", "y": "AAAAoo"}, ". open . . . done", id="resolves when the last one does"),
+        pytest.param({}, {"x": "AAoo", "y": "AAcc"}, ". open . .", id="not while one cannot tell"),
+        pytest.param({"features_alert": 2}, {"x": "AAA", "y": "ooo"}, ". . .", id="fewer features than wanted"),
+        pytest.param({"features_alert": 2}, {"x": "AAA", "y": "oAA"}, ". . open", id="as many features as wanted"),
+        pytest.param({"features_alert": 0.5, "n_features": 4}, {"x": "AA", "y": "AA"}, ". open", id="a share of them"),
+        pytest.param({"features_alert": 0.5, "n_features": 5}, {"x": "AA", "y": "AA"}, ". .", id="a share rounds up"),
+    ],
+)
+def test_sentences_about_several_features(rules: dict[str, Any], verdicts: dict[str, str], told: str) -> None:
+    assert World(Rules(**rules)).run(**verdicts) == told
+
+
+@pytest.mark.parametrize(("share", "n", "needed"), [(0.1, 30, 3), (0.1, 31, 4), (0.1, 0, 1), (1.0, 7, 7), (3, 100, 3)])
+def test_a_share_of_features_is_a_count(share: float, n: int, needed: int) -> None:
+    assert Rules(features_alert=share, n_features=n).features_needed == needed
+
+
+def test_an_incident_says_since_when_and_when_it_was_confirmed() -> None:
+    world = World()
+    world.run(x="oAwA")
+    assert world.only.opened_window == world.only.onset == day(1).start
+    assert world.only.detail["confirmed_window"] == day(3).start.isoformat()
+    assert world.only.last_window == day(3).start
+    assert world.only.id == incident_id("m", Check.FEATURE_DRIFT, day(1).start)
+
+
+def test_features_come_worst_first_by_effect_against_their_limit() -> None:
+    world = World(Rules(confirm=1))
+    world.take(0, [
+        result("A", day(0), "mild", value=0.3, threshold=0.2),
+        result("A", day(0), "worst", value=0.4, threshold=0.1),
+        result("A", day(0), "middle", value=4.0, threshold=2.0, metric="wasserstein"),
+        result("o", day(0), "fine"),
+    ])  # fmt: skip
+    assert world.only.features == ["worst", "middle", "mild"]
+
+
+def test_the_worst_metric_speaks_for_the_series() -> None:
+    world = World()
+    for number in range(2):
+        world.take(number, [result("o", day(number)), result("A", day(number), metric="ks")])
+    assert world.only.features == ["x"]
+    for number in range(2, 6):
+        world.take(number, [result("o", day(number)), result("c", day(number), metric="ks")])
+    assert world.only.state is IncidentState.OPEN, "half an answer resolves nothing"
+
+
+def test_checks_have_incidents_of_their_own_and_segments_are_series() -> None:
+    world = World(Rules(confirm=1))
+    step = world.take(0, [
+        result("A", day(0)),
+        result("A", day(0), None, check=Check.PERFORMANCE, segment="country=DE", value=0.5, threshold=0.6),
+        result("o", day(0), None, check=Check.PERFORMANCE, value=0.7, threshold=0.6),
+    ])  # fmt: skip
+    assert {i.check for i in step.incidents} == {Check.FEATURE_DRIFT, Check.PERFORMANCE}
+    drift, performance = sorted(step.incidents, key=lambda incident: incident.check)
+    assert members(performance) == [(Check.PERFORMANCE, None, "country=DE")]
+    assert performance.features == []
+    assert drift.detail["thread"] == performance.detail["thread"], "told together, threaded together"
+
+
+def test_another_job_does_not_touch_what_it_did_not_look_at() -> None:
+    world = World()
+    world.run(x="AA")
+    for number in range(2, 6):
+        step = world.take(number, [result("o", day(number), None, check=Check.PERFORMANCE)])
+        assert not step.transitions
+    assert world.only.state is IncidentState.OPEN
+
+
+def test_windows_that_are_older_than_the_series_are_ignored() -> None:
+    world = World()
+    world.run(x="oooA")
+    before = dict(world.series)
+    assert world.take(1, [result("A", day(1))]) == Step()
+    assert world.take(3, [result("A", day(3))]) == Step()
+    assert world.series == before
+
+
+def test_labels_that_land_later_decide_a_window_that_could_not_tell() -> None:
+    world = World(Rules(confirm=1))
+    late = {"check": Check.PERFORMANCE, "feature": None}
+    world.take(0, [replace(result("c", day(0)), **late)])
+    step = world.take(0, [replace(result("A", day(0)), **late)])
+    assert [transition for transition, _ in step.transitions] == [Transition.OPENED]
+
+
+# --- no rows -----------------------------------------------------------------------------------------
+
+
+def rows(letter: str, number: int) -> list[Result]:
+    n_rows = result("n" if letter == "n" else "o", day(number), None, check=Check.QUALITY, metric="n_rows", value=0.0)
+    return [n_rows, result(letter, day(number))]
+
+
+def test_windows_without_rows_are_an_incident_of_their_own_that_ends_when_rows_return() -> None:
+    world = World(Rules(no_data=2))
+    told = [[SHOWN[t] for t, _ in world.take(n, rows(letter, n)).transitions] for n, letter in enumerate("onnno")]
+    assert told == [[], [], ["silence"], [], ["done"]]
+    assert world.only.check is Check.QUALITY
+    assert world.only.features == []
+    assert world.only.detail["kind"] == "no_data"
+    assert world.series[Check.QUALITY, ROWS, None].good == 1
+
+
+def test_missing_rows_do_not_resolve_a_drift_and_stand_beside_it() -> None:
+    world = World(Rules(no_data=2))
+    for number, letter in enumerate("AAnn"):
+        world.take(number, rows(letter, number))
+    assert {i.check: i.state for i in world.incidents.values()} == {
+        Check.FEATURE_DRIFT: IncidentState.OPEN,
+        Check.QUALITY: IncidentState.OPEN,
+    }
+
+
+def test_one_feature_without_values_is_not_a_window_without_rows() -> None:
+    world = World(Rules(no_data=1))
+    world.take(0, [result("n", day(0), "x"), result("o", day(0), "y")])
+    assert not world.incidents
+
+
+# --- muting, backfill, people ------------------------------------------------------------------------
+
+
+def test_what_is_muted_moves_on_in_silence_and_is_told_when_the_mute_ends() -> None:
+    world = World()
+    for number in range(3):
+        assert not world.take(number, [result("A", day(number))], muted=["x"]).transitions
+    assert world.only.state is IncidentState.OPEN
+    step = world.take(3, [result("A", day(3))])
+    assert [transition for transition, _ in step.transitions] == [Transition.OPENED]
+
+
+def test_a_backfill_moves_the_state_and_tells_nothing_and_today_tells_it_once() -> None:
+    world = World()
+    for number in range(4):
+        assert not world.take(number, [result("A", day(number))], tell=False).transitions
+    assert [t for t, _ in world.take(4, [result("A", day(4))]).transitions] == [Transition.OPENED]
+    assert not world.take(5, [result("A", day(5))]).transitions
+
+
+def test_what_nobody_was_told_of_is_not_resolved_aloud() -> None:
+    world = World()
+    for number, letter in enumerate("AAoo"):
+        assert not world.take(number, [result(letter, day(number))], muted=[None]).transitions
+    assert world.only.state is IncidentState.RESOLVED
+
+
+def test_an_acknowledged_incident_is_not_repeated_but_still_worsens() -> None:
+    world = World(Rules(repeat=timedelta(days=1)))
+    world.run(x="AA")
+    world.incidents = {i.id: replace(i, acknowledged_by="ada") for i in world.incidents.values()}
+    assert not world.take(2, [result("A", day(2)), result("A", day(2), "y")]).transitions
+    step = world.take(3, [result("A", day(3)), result("A", day(3), "y")])
+    assert [t for t, _ in step.transitions] == [Transition.WORSENED]
+    assert step.incidents[0].detail["new"] == ["y"]
+
+
+def test_a_removed_model_closes_its_incidents_as_removed_and_not_as_resolved() -> None:
+    world = World()
+    world.run(x="AA")
+    [closed] = removed(world.incidents.values(), window=day(2))
+    assert closed.state is IncidentState.REMOVED
+
+
+def test_a_feature_that_is_monitored_no_more_does_not_hold_an_incident_open() -> None:
+    world = World()
+    world.run(x="AA  ", y="AAoo")
+    assert world.only.state is IncidentState.RESOLVED
+    world = World()
+    world.run(x="AA ", y="ooo")
+    assert world.only.state is IncidentState.REMOVED
+
+
+# --- restatement -------------------------------------------------------------------------------------
+
+
+def history(**verdicts: str) -> list[tuple[Window, list[Result]]]:
+    days = max(map(len, verdicts.values()))
+    return [(day(n), [result(letters[n], day(n), name) for name, letters in verdicts.items()]) for n in range(days)]
+
+
+def test_replaying_the_same_past_changes_nothing() -> None:
+    world = World()
+    world.run(x="oAAAoo", y="oooooo")
+    step = replay(
+        model="m", windows=history(x="oAAAoo", y="oooooo"), rules=world.rules, incidents=world.incidents.values()
+    )
+    assert step.transitions == []
+    assert [(i.id, i.state, i.features) for i in world.incidents.values()] == [
+        (i.id, i.state, i.features) for i in step.incidents or world.incidents.values()
+    ]
+    assert {(s.check, s.feature, s.segment): s for s in step.series if s.feature != ROWS} == {
+        key: state for key, state in world.series.items() if key[1] != ROWS
+    }
+
+
+def test_a_restated_window_that_was_fine_takes_the_incident_back() -> None:
+    world = World()
+    world.run(x="oAA")
+    step = replay(model="m", windows=history(x="ooA"), rules=world.rules, incidents=world.incidents.values())
+    assert [(t, i.state) for t, i in step.transitions] == [(Transition.RESTATED, IncidentState.RESOLVED)]
+
+
+def test_a_restated_window_that_was_bad_opens_an_incident_once() -> None:
+    world = World()
+    world.run(x="ooA")
+    step = replay(model="m", windows=history(x="oAA"), rules=world.rules, incidents=())
+    assert [t for t, _ in step.transitions] == [Transition.OPENED]
+    world.series = {(s.check, s.feature, s.segment): s for s in step.series}
+    world.incidents = {i.id: i for i in step.incidents}
+    assert not world.take(3, [result("A", day(3))]).transitions
+
+
+def test_a_replay_keeps_what_people_did_and_said() -> None:
+    world = World()
+    world.run(x="oAAA")
+    world.incidents = {i.id: replace(i, acknowledged_by="ada", cause="pipeline_bug") for i in world.incidents.values()}
+    step = replay(model="m", windows=history(x="oAAo"), rules=world.rules, incidents=world.incidents.values())
+    kept = next(iter(step.incidents))
+    assert (kept.acknowledged_by, kept.cause) == ("ada", "pipeline_bug")
+    assert kept.detail["told"] == world.only.detail["told"]
+
+
+def test_a_replay_leaves_the_incidents_of_other_checks_alone() -> None:
+    other = Incident("inc_1", "m", Check.PERFORMANCE, IncidentState.RESOLVED, Verdict.ALERT, day(-9).start, day(1).start, day(1).start)  # fmt: skip
+    assert replay(model="m", windows=history(x="ooo"), rules=Rules(), incidents=[other]).incidents == []
+
+
+# --- laws --------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=200, deadline=None)
+@given(verdicts=st.text("Awoc", max_size=30), confirm=st.integers(1, 4), recover=st.integers(1, 4))
+def test_laws_of_any_history(verdicts: str, confirm: int, recover: int) -> None:
+    """Openings and resolutions alternate; each opening ends ``confirm`` bad windows, each resolution ``recover`` good ones."""
+    world = World(Rules(confirm=confirm, recover=recover))
+    decided = ""
+    state = "done"
+    for number, letter in enumerate(verdicts):
+        step = world.take(number, [result(letter, day(number))])
+        decided += letter if letter != "c" else ""
+        for transition, _ in step.transitions:
+            assert SHOWN[transition] != state
+            state = SHOWN[transition]
+            streak = decided.replace("w", "") if state == "open" else decided
+            assert streak.endswith("A" * confirm if state == "open" else "o" * recover)
+    again = replay(
+        model="m", windows=[(day(n), [result(v, day(n))]) for n, v in enumerate(verdicts)], rules=world.rules
+    )
+    stored = {i.id: (i.state, i.opened_window, i.resolved_window) for i in world.incidents.values()}
+    assert {i.id: (i.state, i.opened_window, i.resolved_window) for i in again.incidents} == stored
+
+
+def test_the_order_of_results_changes_nothing() -> None:
+    results = [result("A", day(0), name, value=value) for name, value in (("a", 0.3), ("b", 0.9), ("c", 0.5))]
+    steps = []
+    for seed in range(5):
+        random.Random(seed).shuffle(results)
+        steps.append(World(Rules(confirm=1)).take(0, results).incidents)
+    assert all(step == steps[0] for step in steps)
