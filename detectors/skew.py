@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -121,6 +121,7 @@ def compare_pairs(
     kind: Literal["numeric", "categorical"],
     abs: float = 1e-6,  # noqa: A002 - the word of the configuration
     rel: float = 1e-4,
+    spread_cap: float | None = 0.01,
     matched: npt.ArrayLike | None = None,
     lagged: Mapping[str, npt.ArrayLike] | None = None,
     level: float = 0.95,
@@ -128,8 +129,9 @@ def compare_pairs(
 ) -> SkewMeasure:
     """Compare the value each request was served with to the value that the offline store has for it.
 
-    Numbers agree when ``|online - offline| <= abs + rel · |offline|``; equal infinities agree, and an infinity never
-    agrees with a number.  Categories agree when they are the same text.  NaN and ``None`` are missing.
+    Numbers agree when ``|online - offline| <= abs + min(rel · |offline|, spread_cap · IQR(offline))``; equal infinities
+    agree, and an infinity never agrees with a number.  Categories agree when they are the same text.  NaN and ``None``
+    are missing.
 
     Parameters
     ----------
@@ -137,6 +139,10 @@ def compare_pairs(
         Shape ``(n,)``, row by row of the same request: numbers, or text for ``kind="categorical"``.
     abs, rel
         Tolerances, ``>= 0``, for numbers.  The default ``rel`` lets a float32 round trip pass.
+    spread_cap
+        Limits the relative tolerance to this share of the interquartile range of the offline values (where that is not
+        0): of numbers that are large but differ little, such as epoch seconds, a relative tolerance alone would let an
+        hour pass.  ``None``: no such limit.
     matched
         Shape ``(n,)``: whether the offline side has a row at all; default: all.  Rows without are counted apart.
     lagged
@@ -152,8 +158,10 @@ def compare_pairs(
     """
     if abs < 0 or rel < 0:
         raise ValueError(f"tolerances must not be negative, found abs={abs} and rel={rel}")
-    sides = _Numbers(abs, rel) if kind == "numeric" else _Texts()
+    sides: _Numbers | _Texts = _Numbers(abs, rel) if kind == "numeric" else _Texts()
     left, right = sides.read(online), sides.read(offline)
+    if isinstance(sides, _Numbers) and spread_cap is not None:
+        sides = replace(sides, most=spread_cap * _interquartile_range(right) or math.inf)
     n = len(left)
     pairs = np.ones(n, dtype=bool) if matched is None else np.asarray(matched, dtype=bool)
     if not len(right) == len(pairs) == n:
@@ -197,6 +205,8 @@ class _Numbers:
 
     abs: float
     rel: float
+    most: float = math.inf
+    """What the relative tolerance never exceeds."""
 
     def read(self, values: npt.ArrayLike) -> npt.NDArray[Any]:
         return np.asarray(values, dtype=np.float64)
@@ -206,7 +216,7 @@ class _Numbers:
 
     def agree(self, left: npt.NDArray[Any], right: npt.NDArray[Any]) -> BoolArray:
         with np.errstate(invalid="ignore", over="ignore"):
-            close = np.abs(left - right) <= self.abs + self.rel * np.abs(right)
+            close = np.abs(left - right) <= self.abs + np.minimum(self.rel * np.abs(right), self.most)
         return np.asarray((left == right) | (close & np.isfinite(left) & np.isfinite(right)), dtype=bool)
 
 
@@ -223,6 +233,14 @@ class _Texts:
 
     def agree(self, left: npt.NDArray[Any], right: npt.NDArray[Any]) -> BoolArray:
         return np.asarray(left == right, dtype=bool)
+
+
+def _interquartile_range(values: FloatArray) -> float:
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return 0.0
+    low, high = np.quantile(finite, [0.25, 0.75])
+    return float(high - low)
 
 
 def _absent(value: object) -> bool:
@@ -346,8 +364,8 @@ def _rounding(a: FloatArray, b: FloatArray) -> Diagnosis | None:
 def _linear(sides: _Numbers, a: FloatArray, b: FloatArray) -> Diagnosis | None:
     """A factor, a shift, or both, that the same numbers were put through."""
     x, y, held = _finite_pairs(b, a)
-    if len(x) < _MIN_PAIRS:
-        return None
+    if len(x) < _MIN_PAIRS or (x == x[0]).all():
+        return None  # any line meets a single point
     for kind, factor, shift in _lines(x, y):
         share = float(_on_line(x, y, factor, shift, sides).mean()) * held
         if share >= _EXPLAINS:
@@ -357,7 +375,7 @@ def _linear(sides: _Numbers, a: FloatArray, b: FloatArray) -> Diagnosis | None:
 
 def _on_line(x: FloatArray, y: FloatArray, factor: float, shift: float, sides: _Numbers) -> BoolArray:
     """Whether the line meets each point within ten times the tolerance, as its own parameters are estimates."""
-    return _Numbers(10 * sides.abs, 10 * sides.rel).agree(y, factor * x + shift)
+    return _Numbers(10 * sides.abs, 10 * sides.rel, 10 * sides.most).agree(y, factor * x + shift)
 
 
 def _lines(x: FloatArray, y: FloatArray) -> list[tuple[Kind, float, float]]:

@@ -56,6 +56,18 @@ def test_a_float32_round_trip_is_no_skew_by_default_and_is_named_when_asked() ->
     assert numeric(there_and_back, AMOUNT, abs=0, rel=0).kind == "float32"
 
 
+def test_an_hour_is_not_lost_in_the_relative_tolerance_of_epoch_seconds() -> None:
+    moments = 1.7e9 + np.random.default_rng(0).random(500) * 86_400
+    found = numeric(moments + 3600, moments)
+    assert (found.mismatch_rate, found.kind, found.parameters["hours"]) == (1.0, "time_zone", 1.0)
+    assert numeric(moments.astype(np.float32), moments).mismatched == 0
+    assert numeric(moments + 3600, moments, spread_cap=None).mismatched == 0
+
+
+def test_one_repeated_pair_does_not_make_a_line() -> None:
+    assert numeric([4.0] * 50, [3.0] * 50).kind == "true_mismatch"
+
+
 def test_missing_sides_are_told_apart() -> None:
     found = numeric([NAN, 1, NAN, 4, 5], [2, NAN, NAN, 4, 5], matched=[True, True, True, True, False])
     assert (found.missing_online, found.missing_offline, found.both_missing, found.unmatched) == (1, 1, 1, 1)
