@@ -66,21 +66,34 @@ def quantile(spec: NumericSpec, profile: NumericProfile, q: float) -> float | No
 
 def _ranked(spec: NumericSpec, profile: NumericProfile, rank: int) -> float:
     """The finite value with ``rank`` smaller or equal ones before it (0: the smallest)."""
+    if rank == 0:
+        return profile.minimum
+    if rank == profile.n_finite - 1:
+        return profile.maximum
     rank += profile.neg_inf
     cumulative = np.cumsum(profile.cells)
     cell = int(np.searchsorted(cumulative, rank, side="right"))
     if cell % 2:
         return float(spec.edges[cell // 2])
-    low = profile.minimum if cell == 0 else max(float(spec.edges[cell // 2 - 1]), profile.minimum)
-    high = profile.maximum if cell == spec.n_cells - 1 else min(float(spec.edges[cell // 2]), profile.maximum)
+    place = rank - int(cumulative[cell] - profile.cells[cell])
     held = int(profile.cells[cell])
-    place = rank - int(cumulative[cell]) + held + 1
     if cell == 0:
         held, place = held - profile.neg_inf, place - profile.neg_inf
+        return _bent(profile.minimum, float(spec.edges[0]), mean=profile.low_sum / held, t=place / held)
     if cell == spec.n_cells - 1:
         held -= profile.pos_inf
-    t = place / (held + 1)
+        return _bent(float(spec.edges[-1]), profile.maximum, mean=profile.high_sum / held, t=(place + 1) / held)
+    low = max(float(spec.edges[cell // 2 - 1]), profile.minimum)
+    high = min(float(spec.edges[cell // 2]), profile.maximum)
+    t = (place + 1) / (held + 1)
     return low * (1 - t) + high * t
+
+
+def _bent(low: float, high: float, *, mean: float, t: float) -> float:
+    """A value at share ``t`` of an open outer interval: from ``low`` over the known mean, half-way, to ``high``."""
+    if not low <= mean <= high:  # overflowed
+        return low * (1 - t) + high * t
+    return low * (1 - 2 * t) + mean * 2 * t if t < 0.5 else mean * (2 - 2 * t) + high * (2 * t - 1)
 
 
 def _share_up_to(spec: NumericSpec, profile: NumericProfile, points: FloatArray) -> FloatArray:
@@ -329,18 +342,24 @@ def _numeric_clauses(spec: NumericSpec, reference: NumericProfile, current: Nume
 
 
 def _location_clauses(spec: NumericSpec, reference: NumericProfile, current: NumericProfile) -> list[Clause]:
-    """Median, else spread, and values beyond the range seen before."""
+    """Median, else spread, and values beyond the range seen before.
+
+    Where half of the rows lie beyond the outermost edges their median is not known, but their mean is: it is named.
+    """
     clauses: list[Clause] = []
+    known = 2 * max(int(current.cells[0]), int(current.cells[-1])) < current.n_finite
     middle = [quantile(spec, side, 0.5) or 0.0 for side in (reference, current)]
     spread = [
         (quantile(spec, side, 0.75) or 0.0) - (quantile(spec, side, 0.25) or 0.0) for side in (reference, current)
     ]
     moved = abs(float(_share_up_to(spec, reference, np.array([middle[1]]))[0]) - 0.5)
+    if not known and math.isfinite(current.mean):
+        middle = [reference.mean, current.mean]
     texts = [number(value) for value in middle]
     if moved >= 0.02 and texts[0] != texts[1]:
         ratio = middle[1] / middle[0] if middle[0] else math.inf
         times = f" (× {number(ratio)})" if math.isfinite(ratio) and (ratio >= 5 or 0 < ratio <= 0.2) else ""
-        clauses.append((2 * moved, f"median {texts[0]} → {texts[1]}{times}"))
+        clauses.append((2 * moved, f"{'median' if known else 'mean'} {texts[0]} → {texts[1]}{times}"))
     elif spread[0] > 0 and not 0.8 <= spread[1] / spread[0] <= 1.25:
         clauses.append((0.1, f"middle half spans {number(spread[0])} → {number(spread[1])}"))
     for cell, bound, side in ((0, reference.minimum, "below"), (-1, reference.maximum, "above")):
