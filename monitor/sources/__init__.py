@@ -1,1 +1,63 @@
-"""Where logged data is read from."""
+"""Where logged data is read from: databases and folders of files, as Arrow batches, never written to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from monitor.config import SourceConfig
+from monitor.sources.errors import PermanentSourceError, SourceError, TransientSourceError
+from monitor.sources.files import Folder, one_file
+from monitor.sources.reading import InputStream, LabelStream, Source
+from monitor.sources.shapes import LABEL, LABEL_TIME, TIME, VERSION, ColumnInfo, Pairs, Relation, Scanner
+from monitor.sources.sql import Database
+
+__all__ = [
+    "LABEL",
+    "LABEL_TIME",
+    "SOURCES",
+    "TIME",
+    "VERSION",
+    "ColumnInfo",
+    "InputStream",
+    "LabelStream",
+    "Pairs",
+    "PermanentSourceError",
+    "Source",
+    "SourceError",
+    "TransientSourceError",
+    "open_source",
+]
+
+SOURCES: dict[str, Callable[[str, SourceConfig], Scanner]] = {"url": Database, "path": Folder}
+
+
+def open_source(
+    name: str, config: SourceConfig, *, zone: str, others: Mapping[str, SourceConfig] | None = None
+) -> Source:
+    """Open a source by its config; nothing connects before the first read.
+
+    Parameters
+    ----------
+    zone
+        IANA name of the zone in which times without one are read.
+    others
+        All configured sources, for models whose labels, baselines or offline values are elsewhere.
+    """
+    opened: dict[str, Source] = {}
+
+    def other(wanted: str) -> Source:
+        if wanted == name:
+            return source
+        if wanted not in opened:
+            if others is None or wanted not in others:
+                raise PermanentSourceError(f"source {wanted!r} is not configured", reason="source_missing")
+            opened[wanted] = open_source(wanted, others[wanted], zone=zone, others=others)
+        return opened[wanted]
+
+    def read_file(path: Path) -> tuple[Scanner, Relation]:
+        return one_file(path)
+
+    scanner = SOURCES["url" if config.url is not None else "path"](name, config)
+    source = Source(scanner, zone=zone, others=other, read_file=read_file)
+    return source

@@ -1,0 +1,244 @@
+"""Folders of Parquet or CSV files: a subfolder, a file or a glob is a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from monitor.config import SourceConfig
+from monitor.sources import normal, times
+from monitor.sources.errors import PermanentSourceError, TransientSourceError, missing, missing_file
+from monitor.sources.shapes import ColumnInfo, Kind, Relation, Scan, Span
+
+_BATCH_ROWS = 65_536
+_SAMPLE = 2000
+
+
+class Folder:
+    """A scanner over files; a dataset is looked up anew at each read, so that new files are seen."""
+
+    def __init__(self, name: str, config: SourceConfig) -> None:
+        if config.path is None:
+            raise ValueError("a folder needs a path")
+        self.path = config.path
+        self.format = config.format
+        self.where = f"source {name!r}"
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except pa.ArrowException as error:
+            raise PermanentSourceError(f"{self.where}: a file does not read as {self.format}", reason="file") from error
+        except FileNotFoundError as error:
+            raise TransientSourceError(f"{self.where}: a file vanished while it was read", reason="file") from error
+        except PermissionError as error:
+            raise PermanentSourceError(f"{self.where}: a file may not be read", reason="permission") from error
+        except OSError as error:
+            raise TransientSourceError(f"{self.where}: a file could not be read", reason="io") from error
+
+    def _dataset(self, relation: Relation) -> ds.Dataset:
+        if relation.table is None:
+            raise PermanentSourceError(f"{self.where}: a folder of files takes no `query`", reason="unsupported")
+        if relation.where is not None:
+            raise PermanentSourceError(f"{self.where}: a folder of files takes no `where`", reason="unsupported")
+        files = self._files(relation.table)
+        with self._errors():
+            dataset = ds.dataset([str(f) for f in files], format=self.format)
+            schema = pa.unify_schemas([f.physical_schema for f in dataset.get_fragments()], promote_options="permissive")
+            return dataset.replace_schema(schema)
+
+    def _files(self, table: str) -> list[Path]:
+        if not self.path.exists():
+            raise missing_file(self.path, where=self.where)
+        if ".." in Path(table).parts or Path(table).is_absolute():
+            raise PermanentSourceError(f"{self.where}: {table!r} is outside of the folder", reason="table_missing")
+        ending = f".{self.format}"
+        exact = self.path / table
+        if exact.is_dir():
+            found = [f for f in exact.rglob(f"*{ending}") if not f.name.startswith((".", "_"))]
+        elif exact.is_file():
+            found = [exact]
+        else:
+            found = [f for f in self.path.glob(table) if f.is_file()] or list(self.path.glob(f"{table}{ending}"))
+        if not found:
+            names = [p.stem if p.suffix == ending else p.name for p in self.path.iterdir()]
+            raise missing("table", table, among=names, where=self.where)
+        return sorted(found)
+
+    def describe(self, relation: Relation, *, window: tuple[datetime, datetime] | None = None) -> list[ColumnInfo]:
+        dataset = self._dataset(relation)
+        with self._errors():
+            head = dataset.head(_SAMPLE)
+        return [_column_info(head.column(name), name) for name in head.column_names]
+
+    def _filter(self, scan: Scan, schema: pa.Schema) -> Any:
+        """A filter on time that row groups' statistics can answer; the exact cut is made on the parsed times."""
+        parts = []
+        for span in (scan.span, scan.upto):
+            if span is not None:
+                parts += _bounds(span, schema.field(span.time.column).type)
+        if scan.keys is not None:
+            names, keys = scan.keys
+            for at, name in enumerate(names):
+                kind = schema.field(name).type
+                values = pa.array([normal.fit(key[at], kind) for key in keys])
+                parts.append(ds.field(name).isin(values.cast(kind)))
+        answer = None
+        for part in parts:
+            answer = part if answer is None else answer & part
+        return answer
+
+    def scan(self, scan: Scan) -> Iterator[pa.RecordBatch]:
+        """Stream the rows of a scan; a joined table is looked up for each batch's keys."""
+        dataset = self._dataset(scan.relation)
+        keep = self._last_rows(dataset, scan) if scan.dedupe else None
+        own = {name: read.column for name, read in scan.reads.items() if not read.joined}
+        columns = {name: ds.field(column) for name, column in own.items()}
+        if scan.join:
+            columns |= {f"__left{i}__": ds.field(column) for i, column in enumerate(scan.join.left)}
+        for batch in self._raw(dataset, columns, self._filter(scan, dataset.schema), keep=keep):
+            cut = batch.slice(0, scan.limit) if scan.limit is not None else batch
+            yield self._joined(cut, scan) if scan.join else cut
+
+    def _raw(
+        self, dataset: ds.Dataset, columns: dict[str, Any], condition: Any, *, keep: Any = None
+    ) -> Iterator[pa.RecordBatch]:
+        seen = 0
+        with self._errors():
+            scanner = dataset.scanner(columns=columns, filter=condition, batch_size=_BATCH_ROWS, batch_readahead=2,
+                                      fragment_readahead=1)  # fmt: skip
+            for batch in scanner.to_batches():
+                size = batch.num_rows
+                if keep is not None:
+                    batch = batch.filter(pa.array(keep[seen : seen + size]))  # noqa: PLW2901
+                seen += size
+                if batch.num_rows:
+                    yield batch
+
+    def _last_rows(self, dataset: ds.Dataset, scan: Scan) -> Any:
+        """Mark the latest row of each key among the rows the filter passes; keyless rows all stay."""
+        if scan.span is None:
+            raise ValueError("without a time there is no last row")
+        columns = {f"__key{i}__": ds.field(name) for i, name in enumerate(scan.dedupe)}
+        columns[scan.span.time.column] = ds.field(scan.span.time.column)
+        parts = list(self._raw(dataset, columns, self._filter(scan, dataset.schema)))
+        if not parts:
+            return np.empty(0, dtype=bool)
+        table = pa.Table.from_batches(parts)
+        texts = [normal.whole_text(normal.storage(table.column(f"__key{i}__"))) for i in range(len(scan.dedupe))]
+        key = texts[0] if len(texts) == 1 else pc.binary_join_element_wise(*texts, "\x1f")
+        moment = times.to_utc(normal.storage(table.column(scan.span.time.column)), scan.span.time)
+        rows = pa.table({"key": key, "time": moment.cast(pa.int64()), "row": pa.array(np.arange(len(key)))})
+        rows = rows.sort_by([("key", "ascending"), ("time", "ascending"), ("row", "ascending")])
+        ordered = rows.column("key").combine_chunks()
+        last = pa.concat_arrays([pc.fill_null(pc.not_equal(ordered[1:], ordered[:-1]), True), pa.array([True])])
+        keep = np.zeros(len(key), dtype=bool)
+        keep[rows.column("row").to_numpy()] = last.to_numpy(zero_copy_only=False)
+        return keep | pc.is_null(key).to_numpy(zero_copy_only=False)
+
+    def _joined(self, batch: pa.RecordBatch, scan: Scan) -> pa.RecordBatch:
+        join = scan.join
+        if join is None:
+            return batch
+        names = {name: read.column for name, read in scan.reads.items() if read.joined}
+        left = [normal.whole_text(normal.storage(batch.column(f"__left{i}__"))) for i in range(len(join.left))]
+        dataset = self._dataset(join.relation)
+        columns = {name: ds.field(column) for name, column in names.items()}
+        columns |= {f"__right{i}__": ds.field(column) for i, column in enumerate(join.right)}
+        keys = list(zip(*(part.to_pylist() for part in left), strict=True))
+        probe = replace(scan, relation=join.relation, span=None, upto=None, keys=(join.right, list(dict.fromkeys(keys))))
+        parts = list(self._raw(dataset, columns, self._filter(probe, dataset.schema)))
+        outputs = {n: normal.storage(batch.column(n)) for n in scan.reads if n in batch.schema.names}
+        if parts:
+            table = pa.Table.from_batches(parts)
+            right = [normal.whole_text(normal.storage(table.column(f"__right{i}__"))) for i in range(len(join.right))]
+            places = {key: at for at, key in enumerate(zip(*(part.to_pylist() for part in right), strict=True))}
+            at = pa.array([places.get(key) for key in keys], pa.int64())
+            outputs |= {n: normal.storage(table.column(n)).take(at) for n in names}
+        else:
+            outputs |= {n: pa.nulls(batch.num_rows, dataset.schema.field(c).type) for n, c in names.items()}
+        ordered = [outputs[name] for name in scan.reads]
+        return pa.RecordBatch.from_arrays(ordered, names=list(scan.reads))
+
+    def aggregate(self, scan: Scan, *, time: str) -> tuple[int, Any, Any]:
+        dataset = self._dataset(scan.relation)
+        count, low, high = 0, None, None
+        for batch in self._raw(dataset, {"v": ds.field(time)}, self._filter(scan, dataset.schema)):
+            count += batch.num_rows
+            found = pc.min_max(normal.storage(batch.column("v"))).as_py()
+            if found["min"] is not None:
+                low = found["min"] if low is None else min(low, found["min"])
+                high = found["max"] if high is None else max(high, found["max"])
+        return count, low, high
+
+    def duplicates(self, scan: Scan, key: Sequence[str]) -> int:
+        dataset = self._dataset(scan.relation)
+        return int((~self._last_rows(dataset, replace(scan, dedupe=tuple(key)))).sum())
+
+    def probe(self) -> list[str]:
+        if not self.path.exists():
+            raise missing_file(self.path, where=self.where)
+        return [f"{self.format} files, read with pyarrow {pa.__version__}"]
+
+    def close(self) -> None:
+        """Nothing stays open between reads."""
+
+
+def one_file(path: Path) -> tuple[Folder, Relation]:
+    """Give a scanner and relation for one file (or folder of files), the format told by its ending."""
+    config = SourceConfig(path=path.parent, format="csv" if path.suffix.lower() == ".csv" else "parquet")
+    return Folder(path.name, config), Relation(table=path.name)
+
+
+def _bounds(span: Span, kind: pa.DataType) -> list[Any]:
+    low, high = times.bounds(span)
+    field = ds.field(span.time.column)
+    scalars = [None if bound is None else times.scalar(bound, kind) for bound in (low, high)]
+    return [
+        *([field >= scalars[0]] if scalars[0] is not None else []),
+        *([field < scalars[1]] if scalars[1] is not None else []),
+    ]
+
+
+def _column_info(column: pa.ChunkedArray, name: str) -> ColumnInfo:
+    plain = normal.storage(column)
+    kind = _kind(plain.type)
+    present = [v for v in plain.to_pylist() if v is not None]
+    spelled = {str(v) for v in present}
+    whole = kind == "numeric" and bool(present) and all(v == v and abs(v) < 2**63 and v == int(v) for v in present)  # noqa: PLR0124
+    kept = tuple(float(v) if kind == "numeric" and not isinstance(v, int) else v for v in present[:500])
+    return ColumnInfo(
+        name, _type(plain.type), kind, n_sampled=len(present), n_distinct=len(spelled), whole=whole, values=kept
+    )
+
+
+def _type(kind: pa.DataType) -> str:
+    if pa.types.is_timestamp(kind):
+        return "timestamp with tz" if kind.tz else "timestamp"
+    return "date" if pa.types.is_date(kind) else str(kind)
+
+
+def _kind(kind: pa.DataType) -> Kind:
+    if pa.types.is_boolean(kind):
+        return "bool"
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
+        return "numeric"
+    if pa.types.is_dictionary(kind):
+        return _kind(kind.value_type)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return "text"
+    if pa.types.is_timestamp(kind):
+        return "time"
+    if pa.types.is_date(kind):
+        return "date"
+    return "json" if pa.types.is_struct(kind) or pa.types.is_map(kind) else "other"

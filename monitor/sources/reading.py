@@ -1,0 +1,823 @@
+"""What is asked about a model's data, answered once for every kind of storage."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from monitor.config import (
+    FileBaseline,
+    ImportanceTable,
+    ModelConfig,
+    QueryBaseline,
+    TableBaseline,
+    TimeColumn,
+)
+from monitor.models import DECISION, SCORE, Job, Roles, Window
+from monitor.sources import normal, times
+from monitor.sources.errors import PermanentSourceError, missing
+from monitor.sources.prefetch import prefetch
+from monitor.sources.roles import from_json, own_labels, resolve
+from monitor.sources.shapes import (
+    LABEL,
+    LABEL_TIME,
+    TIME,
+    VERSION,
+    ColumnInfo,
+    Join,
+    Pairs,
+    Read,
+    Relation,
+    Scan,
+    Scanner,
+    Span,
+    TimeForm,
+)
+
+_TICK = timedelta(microseconds=1)
+_KEY_CHUNK = 500
+_LABEL_ROWS = 1 << 19
+
+
+class InputStream:
+    """The record batches of one read, fetched ahead in a thread; iterate once.
+
+    ``duplicates`` counts rows replaced by a later one of the same key; ``bad_times`` rows whose time did not read,
+    known once the stream has ended.
+    """
+
+    def __init__(self, make: Callable[[InputStream], Iterator[pa.RecordBatch]], *, duplicates: int = 0) -> None:
+        self._make = make
+        self.duplicates = duplicates
+        self.bad_times = 0
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return prefetch(self._make(self))
+
+
+class LabelStream(InputStream):
+    """Batches of predictions with their labels; the counts are complete once the stream has ended.
+
+    ``contradictions`` counts keys with differing labels, ``before_prediction`` labels that landed before their
+    prediction, and ``unmatched`` labels of this window's landing time that no prediction of the window has.
+    """
+
+    contradictions = 0
+    before_prediction = 0
+    unmatched = 0
+
+
+class Source:
+    """A source of logged data; see the methods. Nothing is ever written to it."""
+
+    def __init__(
+        self,
+        scanner: Scanner,
+        *,
+        zone: str,
+        others: Callable[[str], Source] | None = None,
+        read_file: Callable[[Any], tuple[Scanner, Relation]] | None = None,
+    ) -> None:
+        self._scanner = scanner
+        self._zone = zone
+        self._others = others
+        self._read_file = read_file
+        self._described: dict[tuple[Relation, bool], dict[str, ColumnInfo]] = {}
+
+    # --- what is there ---------------------------------------------------------------------------
+
+    def columns(self, table: str) -> list[ColumnInfo]:
+        """List a table's columns with what a sample of its rows shows."""
+        return self._scanner.describe(Relation(table=table))
+
+    def roles(self, model: ModelConfig) -> Roles:
+        """Resolve what each column of a model is for; looks at the database anew."""
+        self._described.clear()
+        here = self._infos(_relation(model))
+        where = f"{self._scanner.where}, {_relation(model).name}"
+        features: Sequence[ColumnInfo] | None = None
+        if model.features.from_:
+            if model.features.from_ not in here:
+                raise missing("column", model.features.from_, among=here, where=where)
+            rows = [normal.flatten(v) for v in here[model.features.from_].values]
+            features = from_json(rows, where=where, column=model.features.from_)
+        elif model.features.table:
+            features = list(self._infos(Relation(table=model.features.table)).values())
+            self._check_names(model.features.key or model.key or [], Relation(table=model.features.table))
+        return resolve(list(here.values()), model, features=features, where=where)
+
+    def _infos(self, relation: Relation) -> dict[str, ColumnInfo]:
+        key = (relation, True)
+        if key not in self._described:
+            self._described[key] = {info.name: info for info in self._scanner.describe(relation)}
+        return self._described[key]
+
+    def _check_names(self, names: Iterable[str], relation: Relation) -> None:
+        infos = self._infos(relation)
+        for name in names:
+            if name not in infos:
+                raise missing("column", name, among=infos, where=f"{self._scanner.where}, {relation.name}")
+
+    def _form(self, relation: Relation, spec: TimeColumn) -> TimeForm:
+        self._check_names([spec.column], relation)
+        info = self._infos(relation)[spec.column]
+        return times.time_form(info, spec, zone=self._zone, where=f"{self._scanner.where}, {relation.name}")
+
+    # --- inputs ----------------------------------------------------------------------------------
+
+    def read_inputs(
+        self,
+        model: ModelConfig,
+        roles: Roles,
+        window: Window | None,
+        *,
+        now: datetime,
+        columns: Sequence[str] | None = None,
+    ) -> InputStream:
+        """Stream a window's rows (or all rows before `now`): features, segments, time, score, decision, version.
+
+        The last row of each key counts; how many others there were is in ``duplicates``.
+        """
+        features = {n: k for n, k in roles.features.items() if columns is None or n in columns}
+        relation = _relation(model)
+        scan, duplicates = self._prediction_scan(model, roles, window, now=now, features=features)
+        span = scan.span
+
+        def batches(stream: InputStream) -> Iterator[pa.RecordBatch]:
+            for raw in self._scanner.scan(scan):
+                yield self._shape(raw, model, roles, features, span=span, stream=stream)
+
+        self._check_names([relation_column for relation_column in roles.segments if not model.features.table], relation)
+        return InputStream(batches, duplicates=duplicates)
+
+    def _prediction_scan(
+        self, model: ModelConfig, roles: Roles, window: Window | None, *, now: datetime, features: dict[str, str]
+    ) -> tuple[Scan, int]:
+        relation = _relation(model)
+        infos = self._infos(relation)
+        span = self._window_span(model, relation, window, now=now)
+        reads = self._role_reads(model, roles, infos, span.time)
+        join = self._feature_join(model, features, reads, window) if model.features.table else None
+        if model.features.from_:
+            reads["__json__"] = Read(model.features.from_, "raw", infos[model.features.from_])
+        elif join is None:
+            for name in dict.fromkeys([*features, *roles.segments]):
+                reads[name] = _feature_read(infos, name, features.get(name, "categorical"), self._scanner, relation)
+        scan = Scan(relation, reads, span=span, join=join, window=_pair(window, now))
+        duplicates = self._scanner.duplicates(scan, model.key) if self._needs_dedupe(model, infos) else 0
+        return (replace(scan, dedupe=tuple(model.key or ())) if duplicates else scan), duplicates
+
+    def _needs_dedupe(self, model: ModelConfig, infos: dict[str, ColumnInfo]) -> bool:
+        return bool(model.key) and not any(infos[k].unique for k in model.key or [] if k in infos)
+
+    def _window_span(self, model: ModelConfig, relation: Relation, window: Window | None, *, now: datetime) -> Span:
+        form = self._form(relation, model.time)
+        known = now + _TICK
+        return Span(form, window.start, min(window.end, known)) if window else Span(form, None, known)
+
+    def _role_reads(
+        self, model: ModelConfig, roles: Roles, infos: dict[str, ColumnInfo], form: TimeForm
+    ) -> dict[str, Read]:
+        reads = {TIME: Read(roles.time, "time", infos[roles.time], time=form)}
+        for name, column, how in (
+            (SCORE, roles.score, "number"),
+            (DECISION, roles.decision, "text"),
+            (VERSION, roles.version, "text"),
+        ):
+            if column is not None:
+                if column not in infos:
+                    raise missing("column", column, among=infos, where=f"{self._scanner.where}, {_relation(model).name}")
+                info = infos[column]
+                flags = how == "text" and info.kind == "bool"
+                reads[name] = Read(column, "bool" if flags else how, info)  # type: ignore[arg-type]
+        return reads
+
+    def _feature_join(
+        self, model: ModelConfig, features: dict[str, str], reads: dict[str, Read], window: Window | None
+    ) -> Join:
+        other = Relation(table=model.features.table)
+        infos = self._infos(other)
+        key = tuple(model.features.key or model.key or ())
+        left = tuple(model.key or model.features.key or ())
+        if not key or len(left) != len(key):
+            raise PermanentSourceError(
+                f"{self._scanner.where}: `features.table` needs a `key` that both tables have", reason="key_missing"
+            )
+        own = self._infos(_relation(model))
+        for name in features:
+            reads[name] = replace(_feature_read(infos, name, features[name], self._scanner, other), joined=True)
+        for name in model.segments:
+            if name not in reads:
+                source, joined = (own, False) if name in own else (infos, True)
+                read = _feature_read(source, name, "categorical", self._scanner, other)
+                reads[name] = replace(read, joined=joined)
+        dated = [n for n, i in infos.items() if i.kind in ("time", "date")]
+        newest = model.time.column if model.time.column in infos else (dated[0] if dated else None)
+        several = not (len(key) == 1 and infos[key[0]].unique)
+        return Join(other, left, key, newest_by=newest, dedupe=several)
+
+    def _shape(
+        self,
+        raw: pa.RecordBatch,
+        model: ModelConfig,
+        roles: Roles,
+        features: dict[str, str],
+        *,
+        span: Span | None,
+        stream: InputStream | None = None,
+    ) -> pa.RecordBatch:
+        """Make a raw batch into the shape that is counted, cut exactly to the span."""
+        if span is not None:
+            moments = times.to_utc(_column(raw, TIME), span.time)
+            if stream is not None:
+                stream.bad_times += moments.null_count
+            keep = times.inside(moments, span)
+            if not pc.all(keep, min_count=0).as_py():
+                raw, moments = raw.filter(keep), moments.filter(keep)
+        arrays: dict[str, pa.Array] = {TIME: moments} if span is not None else {}
+        loose = normal.unpack(_column(raw, "__json__")) if "__json__" in raw.schema.names else None
+        for name in dict.fromkeys([*features, *roles.segments]):
+            kind = features.get(name, "categorical")
+            if name in raw.schema.names:
+                arrays[name] = _feature(_column(raw, name), kind, self._kind_of(model, name))
+            elif loose is not None:
+                arrays[name] = normal.from_python([row.get(name) for row in loose], kind)
+        if SCORE in raw.schema.names:
+            arrays[SCORE] = normal.to_float(_column(raw, SCORE))
+        if DECISION in raw.schema.names:
+            arrays[DECISION] = self._decisions(_column(raw, DECISION), model, roles)
+        elif SCORE in arrays and model.threshold is not None:
+            arrays[DECISION] = pc.greater_equal(pc.if_else(pc.is_nan(arrays[SCORE]), None, arrays[SCORE]), model.threshold)
+        if VERSION in raw.schema.names:
+            arrays[VERSION] = normal.to_text(_column(raw, VERSION)).cast(pa.string())
+        return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
+
+    def _kind_of(self, model: ModelConfig, name: str) -> str:
+        relation = Relation(table=model.features.table) if model.features.table else _relation(model)
+        info = self._infos(relation).get(name)
+        return info.kind if info is not None else "text"
+
+    def _decisions(self, values: pa.Array, model: ModelConfig, roles: Roles) -> pa.Array:
+        kind = self._infos(_relation(model)).get(roles.decision or "")
+        spelled = normal.to_flags(values) if kind is not None and kind.kind == "bool" else values
+        return normal.to_truth(spelled, model.positive)
+
+    # --- labels ----------------------------------------------------------------------------------
+
+    def read_labels(self, model: ModelConfig, roles: Roles, window: Window, *, now: datetime) -> LabelStream:
+        """Stream one row for each prediction of the window, with its label as it was known at `now`.
+
+        Labels are held in memory by key (narrow columns, this window's only); predictions stream past them.
+        """
+        if model.labels is None:
+            return LabelStream(lambda _: iter(()))
+        scan, duplicates = self._prediction_scan(model, roles, window, now=now, features={})
+        infos = self._infos(_relation(model))
+        own = own_labels(model)
+        if own:
+            self._check_names([model.labels.label], _relation(model))
+            scan.reads[LABEL] = _raw_read(infos[model.labels.label])
+            if model.labels.time is not None:
+                form = self._form(_relation(model), model.labels.time)
+                scan.reads[LABEL_TIME] = Read(form.column, "time", infos[form.column], time=form)
+        elif not model.key:
+            raise PermanentSourceError(
+                f"{self._scanner.where}: labels in a table of their own need the model's `key`", reason="key_missing"
+            )
+        else:
+            self._check_names(model.key, _relation(model))
+            for at, name in enumerate(model.key):
+                scan.reads[f"__key{at}__"] = _raw_read(infos[name])
+
+        def batches(stream: InputStream) -> Iterator[pa.RecordBatch]:
+            assert isinstance(stream, LabelStream)  # noqa: S101 - made so below
+            table = None if own else self._labels(model, scan, now=now, stream=stream)
+            for raw in _gathered(self._scanner.scan(scan)):
+                shaped = self._shape(raw, model, roles, {}, span=scan.span)
+                moments = times.to_utc(_column(raw, TIME), scan.span.time) if scan.span else None
+                kept = raw.filter(times.inside(moments, scan.span)) if moments is not None and scan.span else raw
+                yield self._labelled(kept, shaped, model, table, window=window, now=now, stream=stream)
+
+        return LabelStream(batches, duplicates=duplicates)
+
+    def _labels(self, model: ModelConfig, predictions: Scan, *, now: datetime, stream: LabelStream) -> pa.Table:
+        """Read the labels known at `now`, newest first by key, one for each key."""
+        source, scan = self._label_scan(model, predictions, now=now)
+        tables = [pa.Table.from_batches([raw]) for raw in source._scanner.scan(scan)]
+        if not tables:
+            empty: list[Any] = []
+            return pa.table({"key": pa.array(empty, pa.string()), LABEL: pa.array(empty, pa.bool_()),
+                             LABEL_TIME: pa.array(empty, times.UTC_US)})  # fmt: skip
+        table = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
+        n_keys = sum(name.startswith("__key") for name in table.column_names)
+        landed = (
+            times.to_utc(normal.storage(table.column(LABEL_TIME)), scan.reads[LABEL_TIME].time)  # type: ignore[arg-type]
+            if LABEL_TIME in table.column_names
+            else pa.nulls(table.num_rows, times.UTC_US)
+        )
+        info = scan.reads[LABEL].info
+        values = normal.storage(table.column(LABEL))
+        truth = normal.to_truth(normal.to_flags(values) if info.kind == "bool" else values, model.positive)
+        known = pc.is_valid(truth)
+        if LABEL_TIME in table.column_names:
+            known = pc.and_(known, times.inside(landed, Span(scan.reads[LABEL_TIME].time, None, now + _TICK)))  # type: ignore[arg-type]
+        keyed = pa.table({"key": _joined_key(table, n_keys), LABEL: truth, LABEL_TIME: landed}).filter(known)
+        return _newest_label(keyed, stream)
+
+    def _label_scan(self, model: ModelConfig, predictions: Scan, *, now: datetime) -> tuple[Source, Scan]:
+        labels = model.labels
+        if labels is None:
+            raise ValueError("the model has no labels")
+        source = self._other(labels.source)
+        relation = Relation(table=labels.table, query=labels.query)
+        key = tuple(labels.key or model.key or ())
+        source._check_names([*key, labels.label], relation)
+        infos = source._infos(relation)
+        reads = {f"__key{at}__": _raw_read(infos[name]) for at, name in enumerate(key)}
+        reads[LABEL] = _raw_read(infos[labels.label])
+        upto = None
+        if labels.time is not None:
+            form = source._form(relation, labels.time)
+            reads[LABEL_TIME] = Read(form.column, "time", infos[form.column], time=form)
+            upto = Span(form, None, now + _TICK)
+        among = (key, predictions, tuple(model.key or ())) if source is self else None
+        start = predictions.window[0] if predictions.window else None
+        return source, Scan(relation, reads, upto=upto, among=among, window=(start, now) if start else predictions.window)
+
+    def _labelled(
+        self,
+        raw: pa.RecordBatch,
+        shaped: pa.RecordBatch,
+        model: ModelConfig,
+        table: pa.Table | None,
+        *,
+        window: Window,
+        now: datetime,
+        stream: LabelStream,
+    ) -> pa.RecordBatch:
+        if model.labels is None:
+            raise ValueError("the model has no labels")
+        moments = _column(shaped, TIME)
+        if table is None:
+            truth, landed = self._own_truth(raw, model, now=now)
+        else:
+            n_keys = sum(name.startswith("__key") for name in raw.schema.names)
+            at = pc.index_in(_joined_key(raw, n_keys), value_set=table.column("key").combine_chunks())
+            truth = normal.storage(table.column(LABEL)).take(at)
+            landed = normal.storage(table.column(LABEL_TIME)).take(at)
+        early = pc.fill_null(pc.less(landed, moments), False)
+        stream.before_prediction += int(pc.sum(early).as_py() or 0)
+        if model.labels.absent_means is not None and now >= window.end + model.labels.delay:
+            absent = normal.canonical(model.labels.absent_means) == normal.canonical(model.positive)
+            truth = pc.fill_null(truth, absent)
+        arrays = [*shaped.columns, truth, landed]
+        return pa.RecordBatch.from_arrays(arrays, names=[*shaped.schema.names, LABEL, LABEL_TIME])
+
+    def _own_truth(self, raw: pa.RecordBatch, model: ModelConfig, *, now: datetime) -> tuple[pa.Array, pa.Array]:
+        labels = model.labels
+        if labels is None:
+            raise ValueError("the model has no labels")
+        info = self._infos(_relation(model))[labels.label]
+        values = _column(raw, LABEL)
+        truth = normal.to_truth(normal.to_flags(values) if info.kind == "bool" else values, model.positive)
+        if labels.time is None:
+            return truth, pa.nulls(len(truth), times.UTC_US)
+        form = self._form(_relation(model), labels.time)
+        landed = times.to_utc(_column(raw, LABEL_TIME), form)
+        known = times.inside(landed, Span(form, None, now + _TICK))
+        return pc.if_else(known, truth, pa.scalar(None, pa.bool_())), pc.if_else(known, landed, pa.scalar(None, landed.type))
+
+    def _other(self, name: str | None) -> Source:
+        if name is None:
+            return self
+        if self._others is None:
+            raise PermanentSourceError(f"{self._scanner.where}: source {name!r} is not known here", reason="source_missing")
+        return self._others(name)
+
+    # --- skew ------------------------------------------------------------------------------------
+
+    def read_pairs(self, model: ModelConfig, roles: Roles, window: Window, *, now: datetime) -> Pairs:
+        """Fetch online and offline rows of a seeded sample of the window's requests.
+
+        The sample is the n smallest keyed hashes: the same requests whatever the order of the rows.
+        """
+        if model.skew is None or not model.key:
+            raise PermanentSourceError(f"{self._scanner.where}: skew needs the model's `key`", reason="key_missing")
+        own_key = tuple(model.key)
+        self._check_names(own_key, _relation(model))
+        offline = model.skew.offline
+        far = self._other(offline.source)
+        relation = Relation(table=offline.table, query=offline.query)
+        far_key = tuple(offline.key or own_key)
+        far._check_names(far_key, relation)
+        features = self._shared(model, roles, far._infos(relation))
+        entity = far_key if all(k in self._infos(_relation(model)) for k in far_key) else own_key
+        n_window, picked = self._pick(model, roles, window, now=now, key=own_key)
+        online, moments, entities = self._online(model, roles, window, now=now, keys=picked, features=features, entity=entity)
+        found, duplicates = self._offline(model, far, relation, far_key, entities, moments, features, now=now, window=window)
+        rows = [found.get(at) for at in range(online.num_rows)]
+        matched = np.array([row is not None for row in rows], dtype=bool)
+        columns = {
+            name: normal.from_python([None if row is None else row[name] for row in rows], kind)
+            for name, kind in features.items()
+        }
+        return Pairs(online, pa.table(columns), matched, n_window, online.num_rows, duplicates)
+
+    def _shared(self, model: ModelConfig, roles: Roles, far: dict[str, ColumnInfo]) -> dict[str, str]:
+        if model.skew is None:
+            return {}
+        names = model.skew.features or list(roles.features)
+        renamed = model.skew.offline.columns
+        for name in names:
+            column = renamed.get(name, name)
+            if column not in far and (model.skew.features or name in renamed):
+                raise missing("column", column, among=far, where=f"{self._scanner.where}, the offline values")
+        return {n: roles.features[n] for n in names if n in roles.features and renamed.get(n, n) in far}
+
+    def _pick(
+        self, model: ModelConfig, roles: Roles, window: Window, *, now: datetime, key: tuple[str, ...]
+    ) -> tuple[int, list[tuple[Any, ...]]]:
+        if model.skew is None:
+            return 0, []
+        scan, _ = self._prediction_scan(model, roles, window, now=now, features={})
+        infos = self._infos(_relation(model))
+        reads = {TIME: scan.reads[TIME], **{f"__key{i}__": _raw_read(infos[n]) for i, n in enumerate(key)}}
+        scan = replace(scan, reads=reads, join=None)
+        seed = str(model.skew.seed).encode()
+        heap: list[tuple[int, tuple[Any, ...]]] = []
+        n_window = 0
+        for raw in self._scanner.scan(scan):
+            keep = times.inside(times.to_utc(_column(raw, TIME), scan.span.time), scan.span)  # type: ignore[union-attr]
+            columns = [_column(raw, f"__key{i}__").filter(keep).to_pylist() for i in range(len(key))]
+            for values in zip(*columns, strict=True):
+                n_window += 1
+                if any(v is None for v in values):
+                    continue
+                text = "\x1f".join(normal.canonical(v) for v in values)
+                rank = -int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), key=seed[:64], digest_size=8).digest())
+                if len(heap) < model.skew.sample:
+                    heapq.heappush(heap, (rank, values))
+                elif rank > heap[0][0]:
+                    heapq.heapreplace(heap, (rank, values))
+        return n_window, [values for _, values in sorted(heap, key=lambda item: -item[0])]
+
+    def _online(
+        self,
+        model: ModelConfig,
+        roles: Roles,
+        window: Window,
+        *,
+        now: datetime,
+        keys: Sequence[tuple[Any, ...]],
+        features: dict[str, str],
+        entity: tuple[str, ...],
+    ) -> tuple[pa.Table, list[datetime], list[tuple[Any, ...]]]:
+        scan, _ = self._prediction_scan(model, roles, window, now=now, features=features)
+        infos = self._infos(_relation(model))
+        plain = replace(roles, segments=())
+        for i, name in enumerate(entity):
+            scan.reads[f"__key{i}__"] = _raw_read(infos[name])
+        parts: list[pa.RecordBatch] = []
+        entities: list[tuple[Any, ...]] = []
+        for chunk in _chunks(keys):
+            for raw in self._scanner.scan(replace(scan, keys=(tuple(model.key or ()), chunk))):
+                keep = times.inside(times.to_utc(_column(raw, TIME), scan.span.time), scan.span)  # type: ignore[union-attr]
+                kept = raw.filter(keep)
+                parts.append(self._shape(kept, model, plain, features, span=scan.span))
+                entities += zip(*(_column(kept, f"__key{i}__").to_pylist() for i in range(len(entity))), strict=True)
+        if not parts:
+            return pa.table({n: normal.from_python([], k) for n, k in features.items()}), [], []
+        table = pa.Table.from_batches(parts)
+        order = sorted(range(len(entities)), key=lambda at: [normal.canonical(v) for v in entities[at]])
+        table = table.take(pa.array(order, pa.int64()))
+        return table.select(list(features)), table.column(TIME).to_pylist(), [entities[at] for at in order]
+
+    def _offline(
+        self,
+        model: ModelConfig,
+        far: Source,
+        relation: Relation,
+        key: tuple[str, ...],
+        entities: Sequence[tuple[Any, ...]],
+        moments: Sequence[datetime],
+        features: dict[str, str],
+        *,
+        now: datetime,
+        window: Window,
+    ) -> tuple[dict[int, dict[str, Any]], int]:
+        """Find each online row's offline row: the latest known at `now` (exact), or at the online time (as-of)."""
+        if model.skew is None:
+            return {}, 0
+        offline = model.skew.offline
+        infos = far._infos(relation)
+        reads = {f"__key{i}__": _raw_read(infos[name]) for i, name in enumerate(key)}
+        for name, kind in features.items():
+            column = offline.columns.get(name, name)
+            reads[name] = _feature_read(infos, column, kind, far._scanner, relation)
+        upto = None
+        if offline.time is not None:
+            form = far._form(relation, offline.time)
+            reads[TIME] = Read(form.column, "time", infos[form.column], time=form)
+            upto = Span(form, None, now + _TICK)
+        by_key: dict[tuple[str, ...], list[tuple[datetime | None, dict[str, Any]]]] = {}
+        wanted = list(dict.fromkeys(entities))
+        for chunk in _chunks(wanted):
+            typed = [tuple(_fit(v, infos[k]) for v, k in zip(item, key, strict=True)) for item in chunk]
+            scan = Scan(relation, reads, upto=upto, keys=(key, typed), window=(window.start, window.end))
+            for raw in far._scanner.scan(scan):
+                _collect(raw, scan, key=key, features=features, infos=infos, renamed=offline.columns, into=by_key)
+        return _match(entities, moments, by_key, asof=model.skew.join == "asof")
+
+    # --- baselines and the rest ------------------------------------------------------------------
+
+    def read_relation(self, model: ModelConfig, roles: Roles, *, now: datetime | None = None) -> InputStream:
+        """Stream the rows of a baseline that is a table, a query or a file: what it has of the model's columns."""
+        config = model.baseline
+        source: Source = self
+        if isinstance(config, TableBaseline):
+            source, relation = self._other(config.source), Relation(table=config.table, where=config.where)
+        elif isinstance(config, QueryBaseline):
+            source, relation = self._other(config.source), Relation(query=config.query)
+        elif isinstance(config, FileBaseline):
+            if self._read_file is None:
+                raise PermanentSourceError(f"{self._scanner.where}: files cannot be read here", reason="file_missing")
+            scanner, relation = self._read_file(config.file)
+            source = Source(scanner, zone=self._zone)
+        else:
+            raise ValueError("a baseline of the model's own rows is read with read_inputs")
+        return source._stream_relation(model, roles, relation)
+
+    def _stream_relation(self, model: ModelConfig, roles: Roles, relation: Relation) -> InputStream:
+        infos = self._infos(relation)
+        features = {n: k for n, k in roles.features.items() if n in infos}
+        if not features and not (roles.score and roles.score in infos) and model.features.from_ not in infos:
+            near = missing("column", next(iter(roles.features), "?"), among=infos,
+                           where=f"{self._scanner.where}, {relation.name} (baseline)")  # fmt: skip
+            raise near
+        reads = {n: _feature_read(infos, n, k, self._scanner, relation) for n, k in features.items()}
+        for name in roles.segments:
+            if name in infos and name not in reads:
+                reads[name] = _feature_read(infos, name, "categorical", self._scanner, relation)
+        for name, column, how in ((SCORE, roles.score, "number"), (DECISION, roles.decision, "text"),
+                                  (VERSION, roles.version, "text")):  # fmt: skip
+            if column in infos:
+                flags = how == "text" and infos[column].kind == "bool"
+                reads[name] = Read(column, "bool" if flags else how, infos[column])  # type: ignore[arg-type]
+        if model.features.from_ in infos and not features:
+            features = dict(roles.features)
+            reads["__json__"] = Read(model.features.from_, "raw", infos[model.features.from_])
+        kinds = {n: infos[n].kind for n in reads if n in infos}
+        decision_kind = infos[roles.decision].kind if roles.decision in infos else "text"
+
+        def batches(_: InputStream) -> Iterator[pa.RecordBatch]:
+            for raw in self._scanner.scan(Scan(relation, reads)):
+                yield _shape_loose(raw, model, features, kinds, decision_kind)
+
+        return InputStream(batches)
+
+    def read_importance(self, table: ImportanceTable) -> dict[str, float]:
+        """Read feature weights by name; the first of a repeated name counts, missing weights are left out."""
+        source = self._other(table.source)
+        relation = Relation(table=table.table)
+        source._check_names([table.feature, table.weight], relation)
+        infos = source._infos(relation)
+        reads = {"f": Read(table.feature, "text", infos[table.feature]), "w": Read(table.weight, "number", infos[table.weight])}
+        weights: dict[str, float] = {}
+        for raw in source._scanner.scan(Scan(relation, reads)):
+            names = normal.to_text(_column(raw, "f")).cast(pa.string()).to_pylist()
+            for name, weight in zip(names, normal.to_float(_column(raw, "w")).to_pylist(), strict=True):
+                if name is not None and weight is not None and np.isfinite(weight):
+                    weights.setdefault(name, weight)
+        return weights
+
+    def fingerprint(self, model: ModelConfig, roles: Roles, window: Window, *, job: Job, now: datetime) -> str:
+        """Tell cheaply whether a window's rows, or its labels known at `now`, are those of last time."""
+        relation = _relation(model)
+        span = self._window_span(model, relation, window, now=now)
+        scan = Scan(relation, {}, span=span, window=_pair(window, now))
+        told: list[Any] = [*self._scanner.aggregate(scan, time=roles.time)]
+        if job is Job.LABELS and model.labels is not None:
+            if own_labels(model):
+                told += self._scanner.aggregate(scan, time=model.labels.label)
+                spec = model.labels.time
+                if spec is not None:
+                    upto = Span(self._form(relation, spec), None, now + _TICK)
+                    told += self._scanner.aggregate(replace(scan, upto=upto), time=spec.column)
+            else:
+                source, labels = self._label_scan(model, scan, now=now)
+                spec = model.labels.time
+                told += source._scanner.aggregate(labels, time=spec.column if spec else model.labels.label)
+            told.append(model.labels.absent_means is not None and now >= window.end + model.labels.delay)
+        return hashlib.blake2b(json.dumps(told, default=str).encode(), digest_size=8).hexdigest()
+
+    def extent(self, model: ModelConfig, roles: Roles) -> tuple[datetime, datetime] | None:
+        """Give the earliest and latest event time, or ``None`` when there are no rows (or none with a time)."""
+        relation = _relation(model)
+        form = self._form(relation, model.time)
+        always = (datetime(1970, 1, 1, tzinfo=times.UTC), datetime(2100, 1, 1, tzinfo=times.UTC))
+        span = Span(form, *always)
+        _, first, last = self._scanner.aggregate(Scan(relation, {}, span=span, window=always), time=roles.time)
+        moments = times.to_utc(normal.any_column([first, last]), form).to_pylist()
+        return (moments[0], moments[1]) if moments[0] is not None and moments[1] is not None else None
+
+    def sample(
+        self,
+        model: ModelConfig,
+        roles: Roles,
+        window: Window,
+        *,
+        columns: Sequence[str],
+        rows: int,
+        seed: int,
+        now: datetime,
+    ) -> pa.Table:
+        """Draw up to `rows` of a window's rows, evenly and reproducibly, in bounded memory."""
+        rng = np.random.default_rng(seed)
+        kept: pa.Table | None = None
+        ranks = np.empty(0)
+        for batch in self.read_inputs(model, roles, window, now=now, columns=columns):
+            fresh = pa.Table.from_batches([batch])
+            kept = fresh if kept is None else pa.concat_tables([kept, fresh])
+            ranks = np.concatenate([ranks, rng.random(batch.num_rows)])
+            if len(ranks) > rows:
+                best = np.sort(np.argpartition(ranks, rows)[:rows])
+                kept, ranks = kept.take(pa.array(best)), ranks[best]
+        return kept if kept is not None else pa.table({})
+
+    def probe(self) -> list[str]:
+        """Connect, and say what answers and with which rights."""
+        return self._scanner.probe()
+
+    def close(self) -> None:
+        self._scanner.close()
+
+
+def _relation(model: ModelConfig) -> Relation:
+    return Relation(table=model.table, query=model.query, where=model.where)
+
+
+def _pair(window: Window | None, now: datetime) -> tuple[datetime, datetime]:
+    return (window.start, window.end) if window else (datetime(1970, 1, 1, tzinfo=times.UTC), now + _TICK)
+
+
+def _raw_read(info: ColumnInfo) -> Read:
+    """Keys and labels: numbers as numbers, the rest as text."""
+    if info.kind == "bool":
+        return Read(info.name, "bool", info)
+    return Read(info.name, "text", info)
+
+
+def _feature_read(infos: dict[str, ColumnInfo], name: str, kind: str, scanner: Scanner, relation: Relation) -> Read:
+    if name not in infos:
+        raise missing("column", name, among=infos, where=f"{scanner.where}, {relation.name}")
+    info = infos[name]
+    if kind == "numeric":
+        return Read(name, "number", info)
+    return Read(name, "bool" if info.kind == "bool" else "text", info)
+
+
+def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
+    return normal.storage(batch.column(name))
+
+
+def _feature(values: pa.Array, kind: str, source_kind: str) -> pa.Array:
+    if kind == "numeric":
+        return normal.to_float(values)
+    if source_kind == "bool":
+        return normal.to_flags(values)
+    return normal.to_text(values if source_kind == "text" else normal.whole_text(values))
+
+
+def _shape_loose(
+    raw: pa.RecordBatch, model: ModelConfig, features: dict[str, str], kinds: dict[str, str], decision_kind: str
+) -> pa.RecordBatch:
+    loose = normal.unpack(_column(raw, "__json__")) if "__json__" in raw.schema.names else None
+    arrays: dict[str, pa.Array] = {}
+    for name in raw.schema.names:
+        values = _column(raw, name)
+        if name == SCORE:
+            arrays[name] = normal.to_float(values)
+        elif name == DECISION:
+            arrays[name] = normal.to_truth(normal.to_flags(values) if decision_kind == "bool" else values, model.positive)
+        elif name == VERSION:
+            arrays[name] = normal.to_text(values).cast(pa.string())
+        elif name != "__json__":
+            arrays[name] = _feature(values, features.get(name, "categorical"), kinds.get(name, "text"))
+    if loose is not None:
+        arrays |= {n: normal.from_python([row.get(n) for row in loose], k) for n, k in features.items()}
+    if SCORE in arrays and DECISION not in arrays and model.threshold is not None:
+        arrays[DECISION] = pc.greater_equal(pc.if_else(pc.is_nan(arrays[SCORE]), None, arrays[SCORE]), model.threshold)
+    return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
+
+
+def _gathered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Gather narrow batches, so that the labels' hash table is built a few times and not once a batch."""
+    parts: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        parts.append(batch)
+        rows += batch.num_rows
+        if rows >= _LABEL_ROWS:
+            yield _one_batch(parts)
+            parts, rows = [], 0
+    if parts:
+        yield _one_batch(parts)
+
+
+def _one_batch(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
+    table = pa.concat_tables([pa.Table.from_batches([p]) for p in parts], promote_options="permissive")
+    columns = [normal.storage(column) for column in table.columns]
+    return pa.RecordBatch.from_arrays(columns, names=table.column_names)
+
+
+def _joined_key(batch: pa.RecordBatch | pa.Table, n_keys: int) -> pa.Array:
+    """One text for each row's key, spelled alike whatever the column types; null where a part is."""
+    parts = [normal.whole_text(normal.storage(batch.column(f"__key{i}__"))) for i in range(n_keys)]
+    return parts[0] if n_keys == 1 else pc.binary_join_element_wise(*parts, "\x1f")
+
+
+def _newest_label(keyed: pa.Table, stream: LabelStream) -> pa.Table:
+    """Keep the newest landing of each key; count keys whose labels contradict each other."""
+    keyed = keyed.filter(pc.is_valid(keyed.column("key")))
+    if not keyed.num_rows:
+        return keyed
+    kinds = keyed.group_by("key").aggregate([(LABEL, "count_distinct")])
+    stream.contradictions += int(pc.sum(pc.greater(kinds.column(f"{LABEL}_count_distinct"), 1)).as_py() or 0)
+    ordered = keyed.sort_by([("key", "ascending"), (LABEL_TIME, "descending"), (LABEL, "descending")])
+    keys = ordered.column("key").combine_chunks()
+    first = pc.fill_null(pc.not_equal(keys[1:], keys[:-1]), True)
+    return ordered.filter(pa.concat_arrays([pa.array([True]), first]))
+
+
+def _chunks(keys: Sequence[tuple[Any, ...]]) -> Iterator[Sequence[tuple[Any, ...]]]:
+    for at in range(0, len(keys), _KEY_CHUNK):
+        yield keys[at : at + _KEY_CHUNK]
+
+
+def _fit(value: Any, info: ColumnInfo) -> Any:
+    """Spell a key value in the type of the column it is compared with."""
+    if info.kind == "numeric" and isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            return float(value) if normal.canonical(value) != value else None
+    return str(value) if info.kind == "text" else value
+
+
+def _collect(
+    raw: pa.RecordBatch,
+    scan: Scan,
+    *,
+    key: tuple[str, ...],
+    features: dict[str, str],
+    infos: dict[str, ColumnInfo],
+    renamed: dict[str, str],
+    into: dict[tuple[str, ...], list[tuple[datetime | None, dict[str, Any]]]],
+) -> None:
+    columns = {
+        name: _feature(_column(raw, name), kind, infos[renamed.get(name, name)].kind).to_pylist()
+        for name, kind in features.items()
+    }
+    form = scan.upto.time if scan.upto else None
+    moments: list[datetime | None] = [None] * raw.num_rows
+    if form is not None and scan.upto is not None:
+        landed = times.to_utc(_column(raw, TIME), form)
+        known = times.inside(landed, scan.upto).to_pylist()
+        moments = landed.to_pylist()
+    keys = [_column(raw, f"__key{i}__").to_pylist() for i in range(len(key))]
+    for at, parts in enumerate(zip(*keys, strict=True)):
+        if form is not None and not known[at]:
+            continue
+        row = {name: values[at] for name, values in columns.items()}
+        into.setdefault(tuple(normal.canonical(v) for v in parts), []).append((moments[at], row))
+
+
+def _match(
+    entities: Sequence[tuple[Any, ...]],
+    moments: Sequence[datetime],
+    by_key: dict[tuple[str, ...], list[tuple[datetime | None, dict[str, Any]]]],
+    *,
+    asof: bool,
+) -> tuple[dict[int, dict[str, Any]], int]:
+    found: dict[int, dict[str, Any]] = {}
+    floor = datetime.min.replace(tzinfo=times.UTC)
+    for rows in by_key.values():
+        rows.sort(key=lambda item: item[0] or floor)
+    duplicates = 0 if asof else sum(len(rows) - 1 for rows in by_key.values())
+    for at, (entity, moment) in enumerate(zip(entities, moments, strict=True)):
+        rows = by_key.get(tuple(normal.canonical(v) for v in entity), [])
+        if asof:
+            rows = [item for item in rows if item[0] is None or item[0] <= moment]
+            duplicates += sum(item[0] == rows[-1][0] for item in rows[:-1])
+        if rows:
+            found[at] = rows[-1][1]
+    return found, duplicates

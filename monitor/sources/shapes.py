@@ -1,0 +1,153 @@
+"""What the readers pass among themselves: relations, columns, spans of time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Kind = Literal["numeric", "bool", "text", "time", "date", "json", "other"]
+TIME = "__time__"
+LABEL = "__label__"
+LABEL_TIME = "__label_time__"
+VERSION = "__version__"
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A table by name, or a query in which ``:start`` and ``:end`` may stand for the window."""
+
+    table: str | None = None
+    query: str | None = None
+    where: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"table {self.table!r}" if self.table is not None else "the query"
+
+
+@dataclass(frozen=True)
+class ColumnInfo:
+    """One column as the database declares it, with what a sample of its rows showed.
+
+    ``n_sampled`` counts non-null sampled values and ``n_distinct`` the distinct ones among them; ``values`` holds some
+    of them for guessing a time format or the shape of JSON; ``whole`` says that all sampled numbers were whole.
+    """
+
+    name: str
+    type: str
+    kind: Kind
+    unique: bool = False
+    n_sampled: int = 0
+    n_distinct: int = 0
+    whole: bool = False
+    values: tuple[Any, ...] = field(default=(), repr=False)
+
+
+Form = Literal["aware", "naive", "date", "epoch", "iso"]
+
+
+@dataclass(frozen=True)
+class TimeForm:
+    """How a column tells the time. ``scale`` is ticks a second (epoch); ``zone`` is that of naive values.
+
+    ``separator`` and ``uniform`` are of ISO text: with a uniform spelling, text order is time order.
+    """
+
+    column: str
+    form: Form
+    zone: str = "UTC"
+    scale: int = 1
+    whole: bool = True
+    separator: str = " "
+    uniform: bool = True
+
+
+@dataclass(frozen=True)
+class Span:
+    """Half-open ``[start, end)`` over a time column; an absent bound is open."""
+
+    time: TimeForm
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Read:
+    """One output column: read `column` of the relation (or of the joined one) as numbers, text, time or as it is."""
+
+    column: str
+    how: Literal["number", "text", "bool", "time", "raw"]
+    info: ColumnInfo
+    joined: bool = False
+    time: TimeForm | None = None
+
+
+@dataclass(frozen=True)
+class Join:
+    """A second relation that adds columns by key; at most one of its rows counts for a key."""
+
+    relation: Relation
+    left: tuple[str, ...]
+    right: tuple[str, ...]
+    newest_by: str | None = None
+    dedupe: bool = False
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One streaming read.
+
+    ``keys`` restricts to rows whose key columns equal one of the tuples; ``dedupe`` keeps the last row of each key;
+    ``among`` keeps only rows whose key occurs in another scan's rows (labels of the window's predictions).
+    """
+
+    relation: Relation
+    reads: dict[str, Read]
+    span: Span | None = None
+    upto: Span | None = None
+    keys: tuple[tuple[str, ...], Sequence[tuple[Any, ...]]] | None = None
+    dedupe: tuple[str, ...] = ()
+    join: Join | None = None
+    among: tuple[tuple[str, ...], Scan, tuple[str, ...]] | None = None
+    window: tuple[datetime, datetime] | None = None
+    limit: int | None = None
+
+
+class Scanner(Protocol):
+    """What a kind of storage must be able to do; all that is said about models is built on these few."""
+
+    where: str
+
+    def describe(self, relation: Relation, *, window: tuple[datetime, datetime] | None = None) -> list[ColumnInfo]: ...
+
+    def scan(self, scan: Scan) -> Iterator[pa.RecordBatch]: ...
+
+    def aggregate(self, scan: Scan, *, time: str) -> tuple[int, Any, Any]: ...
+
+    def duplicates(self, scan: Scan, key: Sequence[str]) -> int: ...
+
+    def probe(self) -> list[str]: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The same requests on both sides, row by row: `offline` is all-null where ``matched`` is false."""
+
+    online: pa.Table
+    offline: pa.Table
+    matched: npt.NDArray[np.bool_]
+    n_window: int
+    n_sampled: int
+    duplicate_offline: int
+
+    @property
+    def n_matched(self) -> int:
+        return int(self.matched.sum())

@@ -1,0 +1,625 @@
+"""Databases: statements built with SQLAlchemy Core, streamed as Arrow batches, read-only and under time limits."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+
+from monitor.config import SourceConfig
+from monitor.sources import times
+from monitor.sources.errors import PermanentSourceError, SourceError, closest, missing, missing_file, translate
+from monitor.sources.normal import any_column
+from monitor.sources.shapes import ColumnInfo, Kind, Read, Relation, Scan, Span
+
+BATCH_ROWS = 65_536
+_PG_BATCH_BYTES = 16 << 20
+_SAMPLE = 2000
+_ANY_COLON = re.compile(r"(?<![:\w\\]):(?!(?:start|end)\b)(?=\w)")
+
+
+class Database:
+    """A scanner over one database; connections are opened when needed, and one idle one is kept."""
+
+    def __init__(self, name: str, config: SourceConfig, *, adbc: bool = True) -> None:
+        if config.url is None:
+            raise ValueError("a database needs a url")
+        self.url = _parse_url(config.url.get_secret_value(), name)
+        self.config = config
+        self.dialect_name = self.url.get_backend_name()
+        self.where = f"source {name!r}"
+        self.adbc = adbc and self.dialect_name in ("postgresql", "sqlite")
+        self._slots = threading.BoundedSemaphore(max(2, config.max_connections))
+        self._engine = self._open_engine()
+        self.dialect = self._literal_dialect()
+
+    # --- connections -----------------------------------------------------------------------------
+
+    def _open_engine(self) -> sa.Engine:
+        """The SQLAlchemy side: reflection, small aggregates, and streaming where ADBC has no driver."""
+        timeout = int(self.config.connect_timeout.total_seconds())
+        arguments: dict[str, Any] = {}
+        url = self.url
+        if self.dialect_name == "sqlite":
+            url = url.set(database=f"file:{quote(str(self._file()))}", query={"mode": "ro", "uri": "true"})
+            arguments = {"timeout": timeout, "check_same_thread": False}
+        elif self.dialect_name == "postgresql":
+            url = url.set(drivername="postgresql+psycopg") if "+" not in url.drivername else url
+            arguments = {"connect_timeout": timeout, "options": self._pg_options(), "application_name": "ml-monitor"}
+        try:
+            return sa.create_engine(url, poolclass=sa.NullPool, connect_args=arguments)
+        except (sa.exc.SQLAlchemyError, ImportError) as error:
+            raise PermanentSourceError(
+                f"{self.where}: no driver for {self.dialect_name!r} is installed", reason="driver"
+            ) from error
+
+    def _file(self) -> Path:
+        database = self.url.database
+        if not database or database == ":memory:":
+            raise PermanentSourceError(f"{self.where}: a SQLite source needs a file", reason="file_missing")
+        return Path(database.removeprefix("file:"))
+
+    def _check_file(self) -> None:
+        if self.dialect_name == "sqlite" and not self._file().is_file():
+            raise missing_file(self._file(), where=self.where)
+
+    def _pg_options(self) -> str:
+        limit = int(self.config.statement_timeout.total_seconds() * 1000)
+        settings = {
+            "default_transaction_read_only": "on",
+            "statement_timeout": limit,
+            "lock_timeout": min(limit, 10_000),
+            "idle_in_transaction_session_timeout": limit,
+            "timezone": "UTC",
+        }
+        return " ".join(f"-c {key}={value}" for key, value in settings.items())
+
+    def _literal_dialect(self) -> sa.Dialect:
+        """A dialect whose literals are those of a server with standard strings (its default since 9.1)."""
+        if self.dialect_name == "postgresql":
+            from sqlalchemy.dialects.postgresql.base import PGDialect
+
+            dialect: sa.Dialect = PGDialect(paramstyle="named")
+            dialect._backslash_escapes = False  # type: ignore[attr-defined]
+            return dialect
+        if self.dialect_name == "sqlite":
+            from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+
+            return SQLiteDialect(paramstyle="named")
+        return self._engine.dialect
+
+    def _connect_adbc(self) -> Any:
+        self._check_file()
+        if self.dialect_name == "sqlite":
+            from adbc_driver_sqlite import dbapi as sqlite
+
+            return sqlite.connect(f"file:{quote(str(self._file()))}?mode=ro")
+        from adbc_driver_postgresql import dbapi as postgres
+
+        query = {
+            **self.url.query,
+            "options": self._pg_options(),
+            "connect_timeout": str(int(self.config.connect_timeout.total_seconds())),
+            "application_name": "ml-monitor",
+        }
+        url = self.url.set(drivername="postgresql", query=query)
+        return postgres.connect(url.render_as_string(hide_password=False).replace("+", "%20"))
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Let only our own errors out; the driver's own stays as the cause, for the log."""
+        try:
+            yield
+        except SourceError:
+            raise
+        except (sa.exc.SQLAlchemyError, OSError, pa.ArrowException) as error:
+            raise translate(error, where=self.where) from error
+        except Exception as error:
+            if not type(error).__module__.startswith(("adbc_driver_manager", "psycopg", "sqlite3", "_sqlite3")):
+                raise
+            raise translate(error, where=self.where) from error
+
+    @contextmanager
+    def _connection(self) -> Iterator[sa.Connection]:
+        self._check_file()
+        with self._slots, self._errors(), self._engine.connect() as connection:
+            yield connection
+
+    # --- statements ------------------------------------------------------------------------------
+
+    def _from(self, relation: Relation, alias: str, columns: Sequence[str], window: Any) -> Any:
+        if relation.table is not None:
+            schema, _, table = relation.table.rpartition(".")
+            if schema and self._has_dotted(relation.table):
+                schema, table = "", relation.table
+            names = [sa.column(name) for name in dict.fromkeys(columns)]
+            return sa.table(_quoted(table), *names, schema=_quoted(schema) if schema else None).alias(alias)
+        text = _ANY_COLON.sub(r"\\:", (relation.query or "").strip().rstrip(";"))
+        start, end = window or (None, None)
+        clause = sa.text(text)
+        bound = {name: value for name, value in (("start", start), ("end", end)) if f":{name}" in text}
+        clause = clause.bindparams(*(sa.bindparam(k, self._moment(v), self._moment_type()) for k, v in bound.items()))
+        return clause.columns(*(sa.column(name) for name in dict.fromkeys(columns))).subquery(alias)
+
+    def _has_dotted(self, name: str) -> bool:
+        """Whether the dot is part of the table's name and no schema is meant."""
+        if self.dialect_name != "sqlite":
+            return False
+        with self._connection() as connection:
+            return name in sa.inspect(connection).get_table_names()
+
+    def _moment(self, value: datetime | None) -> Any:
+        """A query's ``:start`` and ``:end``: timestamps, or in SQLite text that sorts with ISO text."""
+        if self.dialect_name != "sqlite":
+            return value
+        return value.astimezone(times.UTC).strftime("%Y-%m-%d %H:%M:%S") if value is not None else None
+
+    def _moment_type(self) -> Any:
+        return sa.Text() if self.dialect_name == "sqlite" else sa.DateTime(timezone=True)
+
+    def _span(self, span: Span, source: Any) -> list[Any]:
+        column = source.c[span.time.column]
+        low, high = times.bounds(span)
+        kind = _bound_type(low if low is not None else high)
+        return [
+            *([column >= sa.literal(low, kind)] if low is not None else []),
+            *([column < sa.literal(high, kind)] if high is not None else []),
+        ]
+
+    def _expression(self, read: Read, column: Any, *, careful: bool) -> Any:
+        """One column in a type that the driver passes on fast and unchanged."""
+        if self.dialect_name == "sqlite":
+            return self._sqlite_expression(read, column, careful=careful)
+        declared = read.info.type
+        if read.how == "number" and read.info.kind == "numeric" and _is_exact(declared):
+            return sa.cast(column, sa.Double())
+        if read.how in ("text", "raw", "bool") and read.info.kind in ("other", "json") and self.dialect_name == "postgresql":
+            return sa.cast(column, sa.Text())
+        if read.how == "text" and _is_exact(declared):
+            return sa.cast(column, sa.Text())
+        if read.how == "time" and read.time is not None and read.time.form == "epoch" and _is_exact(declared):
+            return sa.cast(column, sa.Double())
+        return column
+
+    def _sqlite_expression(self, read: Read, column: Any, *, careful: bool) -> Any:
+        """SQLite's columns hold anything: numbers among text are taken, text among numbers is missing."""
+        if read.how == "number" and read.info.kind == "numeric":
+            if not careful:
+                return column
+            return sa.case((sa.func.typeof(column).in_(["integer", "real"]), sa.cast(column, sa.REAL())))
+        if read.how == "bool":
+            return sa.cast(column, sa.Text())
+        if read.how == "time" and read.time is not None and read.time.form == "epoch":
+            numeric = sa.func.typeof(column).in_(["integer", "real"])
+            return sa.case((numeric, sa.cast(column, sa.BigInteger() if read.time.whole else sa.REAL())))
+        return sa.cast(column, sa.Text())
+
+    def _seed(self, read: Read) -> Any:
+        """The value of a first row that tells ADBC's SQLite driver the type, which it infers from what it meets."""
+        if read.how == "number" and read.info.kind == "numeric":
+            return sa.literal_column("0.0")
+        if read.how == "time" and read.time is not None and read.time.form == "epoch":
+            return sa.literal_column("0" if read.time.whole else "0.0")
+        return sa.literal_column("''")
+
+    def statement(self, scan: Scan, *, careful: bool = False) -> sa.Select[Any]:
+        """Build the SELECT of a scan."""
+        needed = [read.column for read in scan.reads.values() if not read.joined]
+        needed += [s.time.column for s in (scan.span, scan.upto) if s] + list(scan.dedupe)
+        needed += list(scan.keys[0]) if scan.keys else []
+        needed += list(scan.join.left) if scan.join else []
+        needed += list(scan.among[0]) if scan.among else []
+        base: Any = self._from(scan.relation, "t", needed, scan.window)
+        conditions = [c for s in (scan.span, scan.upto) if s for c in self._span(s, base)]
+        if scan.relation.where:
+            conditions.append(sa.text(f"({_ANY_COLON.sub(chr(92) * 2 + ':', scan.relation.where)})"))
+        if scan.keys:
+            conditions.append(_key_condition([base.c[name] for name in scan.keys[0]], scan.keys[1]))
+        if scan.among:
+            conditions.append(self._among(scan.among, base))
+        if scan.dedupe and scan.span:
+            base, conditions = _newest(base, conditions, scan.dedupe, scan.span.time.column, needed), []
+        source, joined = base, None
+        if scan.join:
+            if conditions:  # a `where` of the user's must not see the joined table's columns
+                kept = sa.select(*(base.c[name] for name in dict.fromkeys(needed))).where(*conditions)
+                base, conditions = kept.subquery("b"), []
+            source, joined = self._join(scan, base)
+        outputs = [
+            self._expression(read, (joined if read.joined else base).c[read.column], careful=careful).label(name)
+            for name, read in scan.reads.items()
+        ]
+        query = sa.select(*outputs).select_from(source).where(*conditions)
+        return query.limit(scan.limit) if scan.limit is not None else query
+
+    def _join(self, scan: Scan, base: Any) -> tuple[Any, Any]:
+        join = scan.join
+        if join is None:
+            raise ValueError("the scan has no join")
+        needed = [read.column for read in scan.reads.values() if read.joined] + list(join.right)
+        needed += [join.newest_by] if join.newest_by else []
+        joined: Any = self._from(join.relation, "f", needed, scan.window)
+        if join.dedupe:
+            joined = _newest(joined, [], join.right, join.newest_by, needed, alias="f1")
+        on = sa.and_(*(base.c[a] == joined.c[b] for a, b in zip(join.left, join.right, strict=True)))
+        return base.outerjoin(joined, on), joined
+
+    def _among(self, among: tuple[tuple[str, ...], Scan, tuple[str, ...]], outer: Any) -> Any:
+        """Rows whose key is a key of the other scan's rows."""
+        mine, other, theirs = among
+        names = [*theirs, *([other.span.time.column] if other.span else [])]
+        inner = self._from(other.relation, "w", names, other.window)
+        conditions = [outer.c[a] == inner.c[b] for a, b in zip(mine, theirs, strict=True)]
+        conditions += self._span(other.span, inner) if other.span else []
+        if other.relation.where:
+            conditions.append(sa.text(f"({_ANY_COLON.sub(chr(92) * 2 + ':', other.relation.where)})"))
+        return sa.exists(sa.select(sa.literal_column("1")).select_from(inner).where(*conditions))
+
+    def compile(self, query: Any) -> str:
+        """Render with all values as literals of the dialect, for drivers that stream only plain text."""
+        return str(query.compile(dialect=self.dialect, compile_kwargs={"literal_binds": True}))
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def scan(self, scan: Scan) -> Iterator[pa.RecordBatch]:
+        """Stream the rows of a scan; a SQLite column that turns out to hold text among numbers is read with care."""
+        given = 0
+        try:
+            for batch in self._stream(scan, careful=False):
+                given += batch.num_rows
+                yield batch
+        except _MixedTypes:
+            skip = given
+            for batch in self._stream(scan, careful=True):
+                kept = batch.slice(min(skip, batch.num_rows))
+                skip -= batch.num_rows - kept.num_rows
+                if kept.num_rows:
+                    yield kept
+
+    def _stream(self, scan: Scan, *, careful: bool) -> Iterator[pa.RecordBatch]:
+        query: Any = self.statement(scan, careful=careful)
+        if not self.adbc:
+            yield from self._stream_rows(query, scan)
+            return
+        if self.dialect_name == "sqlite":
+            seed = sa.select(*(self._seed(read).label(name) for name, read in scan.reads.items()))
+            inner = query.subquery("q") if scan.limit is not None else None
+            query = sa.union_all(seed, sa.select(inner) if inner is not None else query)
+        yield from self._stream_adbc(self.compile(query), scan)
+
+    def _stream_adbc(self, text: str, scan: Scan) -> Iterator[pa.RecordBatch]:
+        seeded = self.dialect_name == "sqlite"
+        numbers = [n for n, r in scan.reads.items() if seeded and r.how == "number" and r.info.kind == "numeric"]
+        with self._slots, self._errors():
+            connection = self._connect_adbc()
+            try:
+                cursor = connection.cursor()
+                key = "adbc.sqlite.query.batch_rows" if seeded else "adbc.postgresql.batch_size_hint_bytes"
+                cursor.adbc_statement.set_options(**{key: str(BATCH_ROWS if seeded else _PG_BATCH_BYTES)})
+                with self._deadline(cursor):
+                    cursor.execute(text)
+                    reader = cursor.fetch_record_batch()
+                    if any(not pa.types.is_floating(reader.schema.field(n).type) for n in numbers):
+                        raise _MixedTypes
+                    yield from _batches(reader, skip=1 if seeded else 0)
+                cursor.close()
+            finally:
+                with suppress(Exception):
+                    connection.close()
+
+    @contextmanager
+    def _deadline(self, cursor: Any) -> Iterator[None]:
+        """Cancel the statement when its time is up, also where the server has no limit of its own."""
+        timer = threading.Timer(self.config.statement_timeout.total_seconds() * 1.1 + 1, cursor.adbc_cancel)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _stream_rows(self, query: Any, scan: Scan) -> Iterator[pa.RecordBatch]:
+        """A server-side cursor where there is no ADBC driver: rows, turned into Arrow batch by batch."""
+        names = list(scan.reads)
+        with self._connection() as connection:
+            result = connection.execution_options(stream_results=True, yield_per=BATCH_ROWS).execute(query)
+            for rows in result.partitions():
+                columns = [any_column(list(values)) for values in zip(*rows, strict=True)]
+                yield pa.RecordBatch.from_arrays(columns, names=names)
+
+    def aggregate(self, scan: Scan, *, time: str) -> tuple[int, Any, Any]:
+        """Count the rows, and give the earliest and latest value of a column, as the database orders them."""
+        base = self._from(scan.relation, "t", [time, *(s.time.column for s in (scan.span, scan.upto) if s)], scan.window)
+        conditions = [c for s in (scan.span, scan.upto) if s for c in self._span(s, base)]
+        if scan.relation.where:
+            conditions.append(sa.text(f"({_ANY_COLON.sub(chr(92) * 2 + ':', scan.relation.where)})"))
+        if scan.among:
+            base2 = self._from(scan.relation, "t", [time, *scan.among[0], *([scan.upto.time.column] if scan.upto else [])], scan.window)
+            conditions = [c for s in (scan.span, scan.upto) if s for c in self._span(s, base2)]
+            conditions.append(self._among(scan.among, base2))
+            base = base2
+        moment = base.c[time]
+        query = sa.select(sa.func.count(), sa.func.min(moment), sa.func.max(moment)).select_from(base).where(*conditions)
+        with self._connection() as connection:
+            row = connection.exec_driver_sql(self._driver_text(query)).one()
+            return int(row[0]), row[1], row[2]
+
+    def duplicates(self, scan: Scan, key: Sequence[str]) -> int:
+        """Count the rows of the scan that another row of the same key replaces."""
+        names = [*key, *(s.time.column for s in (scan.span, scan.upto) if s)]
+        names += list(scan.among[0]) if scan.among else []
+        base = self._from(scan.relation, "t", names, scan.window)
+        conditions = [c for s in (scan.span, scan.upto) if s for c in self._span(s, base)]
+        if scan.relation.where:
+            conditions.append(sa.text(f"({_ANY_COLON.sub(chr(92) * 2 + ':', scan.relation.where)})"))
+        if scan.among:
+            conditions.append(self._among(scan.among, base))
+        columns = [base.c[name] for name in key]
+        conditions += [column.is_not(None) for column in columns]
+        groups = sa.select((sa.func.count() - 1).label("n")).where(*conditions).group_by(*columns)
+        groups = groups.having(sa.func.count() > 1)
+        query = sa.select(sa.func.coalesce(sa.func.sum(groups.subquery("g").c.n), 0))
+        with self._connection() as connection:
+            return int(connection.exec_driver_sql(self._driver_text(query)).scalar_one())
+
+    def _driver_text(self, query: Any) -> str:
+        text = self.compile(query)
+        return text.replace("%", "%%") if self.adbc and self.dialect_name == "postgresql" else text
+
+    # --- looking around --------------------------------------------------------------------------
+
+    def describe(self, relation: Relation, *, window: tuple[datetime, datetime] | None = None) -> list[ColumnInfo]:
+        """List the columns of a relation, with what its first rows show.
+
+        Raises
+        ------
+        PermanentSourceError
+            ``table_missing`` with the closest names, when there is no such table.
+        """
+        if relation.table is not None:
+            self._check_table(relation.table)
+        window = window or (datetime(1970, 1, 1, tzinfo=times.UTC), datetime(2100, 1, 1, tzinfo=times.UTC))
+        base = self._from(relation, "t", [], window)
+        query = sa.select(sa.text("*")).select_from(base).limit(_SAMPLE)
+        with self._connection() as connection:
+            result = connection.exec_driver_sql(self._driver_text(query))
+            names = list(result.keys())
+            rows = result.fetchall()
+            declared = self._declared(connection, relation, result)
+            unique = self._unique(connection, relation)
+        columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
+        return [
+            _column_info(name, declared.get(name, ""), list(values), unique=name in unique)
+            for name, values in zip(names, columns, strict=True)
+        ]
+
+    def _check_table(self, table: str) -> None:
+        with self._connection() as connection:
+            inspector = sa.inspect(connection)
+            schema, _, name = table.rpartition(".")
+            here = [*inspector.get_table_names(), *inspector.get_view_names()]
+            if table in here:
+                return
+            if schema:
+                known = inspector.get_schema_names()
+                if schema in known:
+                    here = [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
+                    if name in here:
+                        return
+                    here = [f"{schema}.{n}" for n in here]
+                else:
+                    here = [*here, *(f"{near}.{name}" for near in closest(schema, known))]
+            try:
+                found = inspector.has_table(name, schema=schema or None)
+            except sa.exc.SQLAlchemyError:
+                found = False
+            if not found:
+                raise missing("table", table, among=here, where=self.where)
+
+    def _declared(self, connection: sa.Connection, relation: Relation, result: Any) -> dict[str, str]:
+        """Column types by name: from the catalogue for tables, from the result's description for queries."""
+        if relation.table is not None:
+            inspector = sa.inspect(connection)
+            schema, _, name = relation.table.rpartition(".")
+            for where, table in ((None, relation.table), (schema or None, name)):
+                with suppress(sa.exc.SQLAlchemyError):
+                    return {c["name"]: _type_name(c["type"]) for c in inspector.get_columns(table, schema=where)}
+            return {}
+        if self.dialect_name == "postgresql":
+            codes = {d[0]: d[1] for d in result.context.cursor.description or []} if result.context.cursor else {}
+            return self._pg_types(connection, codes)
+        return {}
+
+    def _pg_types(self, connection: sa.Connection, codes: dict[str, int]) -> dict[str, str]:
+        if not codes:
+            return {}
+        listed = ",".join(str(int(code)) for code in set(codes.values()))
+        rows = connection.exec_driver_sql(f"SELECT oid, format_type(oid, NULL) FROM pg_type WHERE oid IN ({listed})")  # noqa: S608
+        by_code = {int(row[0]): str(row[1]).upper() for row in rows}
+        return {name: by_code.get(int(code), "") for name, code in codes.items()}
+
+    def _unique(self, connection: sa.Connection, relation: Relation) -> set[str]:
+        """Columns that are unique by a constraint of their own."""
+        if relation.table is None:
+            return set()
+        schema, _, name = relation.table.rpartition(".")
+        inspector = sa.inspect(connection)
+        with suppress(sa.exc.SQLAlchemyError, NotImplementedError):
+            groups = [inspector.get_pk_constraint(name, schema=schema or None)["constrained_columns"]]
+            groups += [c["column_names"] for c in inspector.get_unique_constraints(name, schema=schema or None)]
+            return {group[0] for group in groups if len(group) == 1 and group[0]}
+        return set()
+
+    def probe(self) -> list[str]:
+        """Say which driver and version answer, and whether the role could write; connects once."""
+        driver = "ADBC" if self.adbc else self._engine.driver
+        with self._connection() as connection:
+            version = ".".join(str(part) for part in connection.dialect.server_version_info or ())
+            notes = [f"{self.dialect_name} {version} through {driver}"]
+            if self.dialect_name == "postgresql":
+                query = (
+                    "SELECT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user), EXISTS ("
+                    "SELECT 1 FROM information_schema.role_table_grants WHERE grantee IN (current_user, 'PUBLIC') AND "
+                    "privilege_type IN ('INSERT', 'UPDATE', 'DELETE') AND table_schema NOT IN "
+                    "('pg_catalog', 'information_schema'))"
+                )
+                superuser, writes = connection.exec_driver_sql(query).one()
+                if superuser or writes:
+                    rights = "is a superuser" if superuser else "may write to tables"
+                    notes.append(f"the role {rights}; give the monitor one that may only SELECT")
+            return notes
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+class _MixedTypes(Exception):  # noqa: N818 - a signal to start again, never seen outside
+    """SQLite held text in a column of numbers."""
+
+
+def _batches(reader: pa.RecordBatchReader, *, skip: int) -> Iterator[pa.RecordBatch]:
+    while True:
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            return
+        except (OSError, pa.ArrowInvalid) as error:
+            if "Type mismatch" in str(error):
+                raise _MixedTypes from error
+            raise
+        batch, skip = batch.slice(min(skip, batch.num_rows)), max(0, skip - batch.num_rows)
+        if batch.num_rows:
+            yield batch
+
+
+def _quoted(name: str) -> Any:
+    return sa.sql.quoted_name(name, quote=True)
+
+
+def _parse_url(text: str, name: str) -> URL:
+    try:
+        return sa.make_url(text)
+    except sa.exc.ArgumentError:
+        raise PermanentSourceError(f"source {name!r}: the url does not read as one", reason="url") from None
+
+
+def _bound_type(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return sa.DateTime(timezone=value.tzinfo is not None)
+    if isinstance(value, date):
+        return sa.Date()
+    if isinstance(value, int):
+        return sa.BigInteger()
+    return sa.Float() if isinstance(value, float) else sa.Text()
+
+
+def _is_exact(declared: str) -> bool:
+    return declared.upper().startswith(("NUMERIC", "DECIMAL", "NUMBER", "MONEY"))
+
+
+def _key_condition(columns: Sequence[Any], keys: Sequence[tuple[Any, ...]]) -> Any:
+    """Match any of the keys; spelled without row values, which not every database knows."""
+    if len(columns) == 1:
+        return columns[0].in_([_literal(key[0]) for key in keys])
+    return sa.or_(*(sa.and_(*(c == _literal(v) for c, v in zip(columns, key, strict=True))) for key in keys))
+
+
+def _literal(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return sa.literal(value, sa.DateTime(timezone=value.tzinfo is not None))
+    if isinstance(value, Decimal):
+        return sa.literal(value, sa.Numeric())
+    return sa.literal(value)
+
+
+def _newest(
+    base: Any, conditions: Sequence[Any], key: Sequence[str], time: str | None, names: Sequence[str], alias: str = "d"
+) -> Any:
+    """Keep the latest row of each key; rows without a key are requests of their own and all stay."""
+    wanted = [base.c[name] for name in dict.fromkeys([*names, *key])]
+    order = [base.c[time].desc()] if time else [base.c[name] for name in key]
+    rank = sa.func.row_number().over(partition_by=[base.c[name] for name in key], order_by=order).label("monitor_rank")
+    inner = sa.select(*wanted, rank).where(*conditions).subquery("r")
+    keyless = sa.or_(*(inner.c[name].is_(None) for name in key))
+    return sa.select(*(c for c in inner.c if c.key != "monitor_rank")).where(
+        sa.or_(inner.c.monitor_rank == 1, keyless)
+    ).subquery(alias)
+
+
+def _type_name(kind: Any) -> str:
+    try:
+        return str(kind)
+    except sa.exc.CompileError:
+        return type(kind).__name__.upper()
+
+
+def _column_info(name: str, declared: str, values: list[Any], *, unique: bool) -> ColumnInfo:
+    present = [v for v in values if v is not None]
+    kind, type_name = _kind(declared.upper(), present)
+    spelled = {str(v) for v in present}
+    numbers = [v for v in present if isinstance(v, (int, float, Decimal)) and not isinstance(v, bool)]
+    whole = bool(numbers) and all(_whole(v) for v in numbers)
+    kept = tuple(float(v) if isinstance(v, Decimal) else v for v in present[:500])
+    return ColumnInfo(
+        name, type_name, kind, unique=unique, n_sampled=len(present), n_distinct=len(spelled), whole=whole, values=kept
+    )
+
+
+def _whole(value: Any) -> bool:
+    try:
+        return bool(value == int(value))
+    except (ValueError, OverflowError):
+        return False
+
+
+def _kind(declared: str, present: Sequence[Any]) -> tuple[Kind, str]:
+    """Tell a column's kind by its declared type, and by its values where the type says little (SQLite, queries)."""
+    numbers = bool(present) and all(isinstance(v, (int, float, Decimal)) for v in present)
+    texts = bool(present) and all(isinstance(v, str) for v in present)
+    if present and all(isinstance(v, bool) for v in present) or "BOOL" in declared:
+        return "bool", declared or "boolean"
+    if declared.startswith("TIMESTAMP") or declared.startswith("DATETIME"):
+        if texts or numbers:
+            return "time", f"text in {declared}" if texts else f"number in {declared}"
+        zone = any(getattr(v, "tzinfo", None) is not None for v in present) or "WITH TIME ZONE" in declared
+        return "time", "timestamp with tz" if zone else "timestamp"
+    if declared == "DATE":
+        return "date", "text in DATE" if texts else "date"
+    if "JSON" in declared:
+        return "json", declared
+    if re.match(r"(TINY|SMALL|MEDIUM|BIG)?INT|NUMERIC|DECIMAL|REAL|DOUBLE|FLOAT|NUMBER|SERIAL", declared):
+        if texts and declared.startswith(("INT", "NUMERIC")) and present:
+            return "text", declared
+        return "numeric", declared
+    if re.search(r"CHAR|TEXT|STRING|ENUM|UUID|CLOB|DOMAIN", declared):
+        return ("other" if "UUID" in declared else "text"), declared
+    return _kind_of_values(declared, present, numbers=numbers, texts=texts)
+
+
+def _kind_of_values(declared: str, present: Sequence[Any], *, numbers: bool, texts: bool) -> tuple[Kind, str]:
+    if not present:
+        return ("other", declared) if declared and declared != "NULL" else ("numeric", "untyped")
+    if numbers:
+        return "numeric", declared or "number"
+    if texts:
+        return "text", declared or "text"
+    first = present[0]
+    if isinstance(first, datetime):
+        return "time", "timestamp with tz" if first.tzinfo else "timestamp"
+    if isinstance(first, date):
+        return "date", "date"
+    if isinstance(first, (dict, list)):
+        return "json", declared or "json"
+    mixed = all(isinstance(v, (int, float, str)) for v in present)
+    return ("text", declared or "mixed") if mixed else ("other", declared or type(first).__name__)
+
