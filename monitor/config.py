@@ -179,7 +179,7 @@ def _with_limits(value: Any, warn: dict[Metric, float], alert: dict[Metric, floa
         if metric in given_warn and metric not in given_alert and metric in alert and _number(given_warn[metric]):
             alerts[metric] = max(alert[metric], given_warn[metric])
         bound = alerts.get(metric)
-        if metric not in given_warn and _number(bound):
+        if metric not in given_warn and _number(bound) and bound > 0:
             given_warn = {**given_warn, metric: min(limit, bound)}
     return {**value, "warn": {**warn, **given_warn}, "alert": alerts}
 
@@ -414,6 +414,8 @@ class SkewConfig(SkewLimits):
     """Where the offline values lie."""
     features: Names | None = None
     """Features to compare (default: every column both sides have)."""
+    settle: LongDuration | None = None
+    """How long after a window's end its offline values are there (default: the model's `settle`)."""
     tolerances: dict[NonEmpty, Tolerance] = {}
     """Tolerance of single features, by name."""
 
@@ -466,7 +468,19 @@ class PerformanceConfig(Block):
     warn: dict[PerformanceMetric, PerformanceLimit] = {}
     """Limits by metric: `-3%` (points against the baseline) or `"< 0.60"` (absolute)."""
     alert: dict[PerformanceMetric, PerformanceLimit] = {}
-    """Limits by metric: `-5%` (points against the baseline) or `"< 0.60"` (absolute)."""
+    """Limits by metric: `-5%` (points against the baseline) or `"< 0.60"` (absolute). Where neither `warn` nor `alert`
+    is given, a fall of precision or recall by 5 and 10 points, or of ROC-AUC by 3 and 5, warns and alerts."""
+
+    def limits(self) -> tuple[dict[Any, PerformanceLimit], dict[Any, PerformanceLimit]]:
+        """``(warn, alert)`` by metric: those given, or the built-in ones where none are."""
+        if {"warn", "alert"} & self.model_fields_set:
+            return dict(self.warn), dict(self.alert)
+        falls = {"precision": (-0.05, -0.10), "recall": (-0.05, -0.10), "roc_auc": (-0.03, -0.05)}
+        warn, alert = (
+            {name: PerformanceLimit(kind="change", value=pair[level]) for name, pair in falls.items()}
+            for level in (0, 1)
+        )
+        return warn, alert
 
 
 class ImportanceTable(Block):
@@ -784,7 +798,7 @@ class AlertsConfig(Block):
 
 
 class ReportsConfig(Block):
-    """The static HTML pages."""
+    """Where the pages are written, and what is on them."""
 
     dir: Path = Path("reports")
     """Folder they are written to; relative to the config file."""
@@ -803,7 +817,7 @@ class ReportsConfig(Block):
 
 
 class RetentionConfig(Block):
-    """How long things are kept."""
+    """How long the store keeps what; `monitor db prune` and the worker remove the rest."""
 
     results: LongDuration = timedelta(days=400)
     """Results and incidents."""

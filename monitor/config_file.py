@@ -37,7 +37,7 @@ from monitor.config_types import nearest
 __all__ = ["ConfigErrors", "Problem", "json_schema", "load"]
 
 _MAX_ROUNDS = 12
-_CASCADING = frozenset({"missing", "value_error", "baseline", "too_short"})
+_CASCADING = frozenset({"value_error", "baseline", "too_short"})
 
 
 class ConfigErrors(Exception):  # noqa: N818 - it holds many
@@ -150,7 +150,7 @@ def _validate(root: Mapped, file: str) -> tuple[Config | None, list[Problem]]:
             details = error.errors(include_url=False, include_input=False)
         places = [(item, locate(root, tuple(key for key in item["loc"] if key != "[key]"))) for item in details]
         problems += [explain(item, root, file) for item, place in places if not _follows(item, place)]
-        changed = [_set_aside(item, place) for item, place in places]
+        changed = [_set_aside(item, place, root) for item, place in places]
         if not any(changed):
             break
     return None, problems
@@ -158,15 +158,17 @@ def _validate(root: Mapped, file: str) -> tuple[Config | None, list[Problem]]:
 
 def _follows(error: ErrorDetails, place: Place) -> bool:
     """Whether an error only says that something is absent which was set aside before."""
+    if error["type"] == "missing":
+        return not place.rest
     if error["type"] not in _CASCADING or not isinstance(place.node, Mapped):
         return False
-    if error["type"] == "missing":
-        return str(error["loc"][-1]) in place.node.by_name
     return any(entry.node.dropped for entry in place.node.entries)
 
 
-def _set_aside(error: ErrorDetails, place: Place) -> bool:
+def _set_aside(error: ErrorDetails, place: Place, root: Mapped) -> bool:
     """Mend what can be guessed, drop what cannot; say whether anything has changed."""
+    if error["type"] == "missing" and not place.rest:  # it is there, but was set aside: so is what needs it
+        place = locate(root, place.path[:-1])
     node = place.node
     if error["type"] == "extra_forbidden" and place.parent is not None and place.entry is not None:
         return _rename(place.parent, place.entry, place.path) or _drop(node)

@@ -34,6 +34,7 @@ _WORDS = {
     "less_than": "must be less than {lt:g}",
     "less_than_equal": "must be at most {le:g}",
 }
+_TAGS = frozenset({"<rolling>", "<range>", "<table>", "<query>", "<file>", "<weights>"})  # branches, not keys
 _OLD_BOOLEANS = frozenset({"yes", "no", "on", "off", "y", "n"})
 
 
@@ -68,7 +69,7 @@ class Place:
 
 def locate(root: Node, where: tuple[str | int, ...]) -> Place:
     """Follow a path of keys; what a model took from `defaults` is found there."""
-    keys = tuple(key for key in where if not (isinstance(key, str) and key.startswith("<")))
+    keys = tuple(key for key in where if key not in _TAGS)
     place = _follow(root, keys)
     if place.rest and len(keys) > 2 and keys[0] == "models":
         shared = _follow(root, ("defaults", *keys[2:]))
@@ -102,7 +103,8 @@ def _kept(node: Sequence) -> list[Node]:
 
 def position(place: Place, *, of_key: bool = False) -> tuple[int, int]:
     """Line and column: the value's, or the key's where the value is a block or is not what is wrong."""
-    if place.entry is not None and (of_key or place.rest or not isinstance(place.node, Scalar)):
+    nothing = isinstance(place.node, Scalar) and place.node.plain and not place.node.raw
+    if place.entry is not None and (of_key or place.rest or nothing or not isinstance(place.node, Scalar)):
         return place.entry.line, place.entry.column
     return place.node.line, place.node.column
 

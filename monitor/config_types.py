@@ -35,7 +35,7 @@ _CRON_FROM = datetime(2024, 1, 1)  # noqa: DTZ001 - a fixed wall-clock moment, s
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Which of the known names was probably meant, or ``None`` when none is close."""
     by_lower = {item.lower(): item for item in known}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.65)
     return by_lower[found[0]] if found else None
 
 
