@@ -121,7 +121,7 @@ def compare_pairs(
     kind: Literal["numeric", "categorical"],
     abs: float = 1e-6,  # noqa: A002 - the word of the configuration
     rel: float = 1e-4,
-    spread_cap: float | None = 0.01,
+    spread_cap: float | None = 0.002,
     matched: npt.ArrayLike | None = None,
     lagged: Mapping[str, npt.ArrayLike] | None = None,
     level: float = 0.95,
@@ -366,11 +366,17 @@ def _linear(sides: _Numbers, a: FloatArray, b: FloatArray) -> Diagnosis | None:
     x, y, held = _finite_pairs(b, a)
     if len(x) < _MIN_PAIRS or (x == x[0]).all():
         return None  # any line meets a single point
+    fitting: list[tuple[float, Diagnosis]] = []
     for kind, factor, shift in _lines(x, y):
         share = float(_on_line(x, y, factor, shift, sides).mean()) * held
         if share >= _EXPLAINS:
-            return _name_line(kind, factor, shift, share)
-    return None
+            residual = float(np.median(np.abs(y - (factor * x + shift))))
+            fitting.append((residual, _name_line(kind, factor, shift, share)))
+    if not fitting:
+        return None
+    # Lines come simplest first; a later one must fit clearly better, not by the last digits alone.
+    enough = 10 * min(residual for residual, _ in fitting) + 1e-12 * float(np.median(np.abs(y)))
+    return next(diagnosis for residual, diagnosis in fitting if residual <= enough)
 
 
 def _on_line(x: FloatArray, y: FloatArray, factor: float, shift: float, sides: _Numbers) -> BoolArray:
