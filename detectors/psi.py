@@ -71,7 +71,7 @@ def psi_terms(p: FloatArray, q: FloatArray, *, floor: float = 0.0) -> FloatArray
     Examples
     --------
     >>> round(float(psi_terms(np.array([0.6, 0.3, 0.1]), np.array([0.5, 0.35, 0.15])).sum()), 12)
-    0.046212945077
+    0.046212945076
     """
     p, q = np.maximum(p, floor), np.maximum(q, floor)
     same = p == q  # also both 0, where the logarithm is not defined and the difference is 0
