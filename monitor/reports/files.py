@@ -15,8 +15,14 @@ from monitor.config import format_duration
 from monitor.models import Window
 
 
-class ReportError(Exception):
+class ReportError(OSError):
     """A page could not be written; the message says which, why, and never holds data."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(0, message)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")

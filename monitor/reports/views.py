@@ -1,0 +1,563 @@
+"""What a window says, worked out once: the verdict in one sentence, the five numbers, the features worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from statistics import median
+from zoneinfo import ZoneInfo
+
+from markupsafe import Markup
+
+from detectors.display import histogram, what_changed
+from detectors.profiles import ColumnProfile, ProfileError
+from monitor.models import SCORE, Baseline, Check, Incident, IncidentState, Result, RunState, Verdict, Window
+from monitor.reports import svg
+from monitor.reports.files import feature_page_path
+from monitor.reports.reading import Facts, ModelFacts, excess, series_key, worst
+from monitor.reports.text import (
+    FLAGS,
+    brief,
+    column_words,
+    count,
+    metric_value,
+    metric_words,
+    number,
+    percent,
+    plural,
+    short,
+    span,
+    state_words,
+    when,
+)
+
+STRIP = 30
+"""Windows in a strip or a sparkline."""
+
+_ADVICE = {
+    Check.FEATURE_DRIFT: "Compare the named features with their source: a changed unit, join or default shows as a "
+    "jump; a changed world moves slowly and with the score. If it is here to stay, set a new baseline or retrain.",
+    Check.SCORE_DRIFT: "See which features moved with the score. If none did, look at the model version and at the "
+    "step that turns scores into decisions.",
+    Check.PERFORMANCE: "Check that the labels are complete, then whether inputs drifted. If they did not, the world "
+    "now answers differently: retrain on recent labels.",
+    Check.SKEW: "Serving and training compute these features differently. Compare both code paths for one request.",
+    Check.QUALITY: "Look at the job that fills the table: a failed load, a renamed column or a new default.",
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    value: str
+    label: str
+    verdict: Verdict | None
+    title: str
+
+
+@dataclass(frozen=True)
+class FeatureRow:
+    name: str
+    verdict: Verdict
+    metric: str
+    value: str
+    limit: str
+    what: str
+    href: str
+    importance: str
+    reason: str
+    drawing: Markup | None = None
+    spark: Markup | None = None
+
+
+@dataclass(frozen=True)
+class IncidentView:
+    id: str
+    model: str
+    title: str
+    verdict: Verdict
+    state: str
+    summary: str
+    cause: str
+    sureness: str
+    onset: str
+    opened: str
+    advice: str
+    features: list[str]
+    acknowledged: str
+    href: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One result as a row of a table."""
+
+    name: str
+    metric: str
+    value: str
+    verdict: Verdict
+    limit: str = ""
+    interval: str = ""
+    note: str = ""
+    coverage: str = ""
+    kind: str = ""
+    reference: str = ""
+    n: str = ""
+
+
+@dataclass(frozen=True)
+class SegmentRow:
+    name: str
+    verdict: Verdict
+    n: str
+    worst: str
+    score: str
+    performance: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The answer to "is anything wrong?" for one window."""
+
+    verdict: Verdict
+    sentence: str
+    n_judged: int = 0
+    n_drifted: int = 0
+    n_warn: int = 0
+    checks: dict[Check, Verdict] = field(default_factory=dict)
+
+
+def _drift_by_feature(facts: Facts) -> dict[str, list[Result]]:
+    found: dict[str, list[Result]] = {}
+    for result in facts.of(Check.FEATURE_DRIFT):
+        if result.feature is not None:
+            found.setdefault(result.feature, []).append(result)
+    return found
+
+
+def features_limit(limit: int | float, n: int) -> int:
+    return limit if isinstance(limit, int) else max(1, round(limit * n))
+
+
+def summarise(model: ModelFacts, facts: Facts) -> Summary:
+    """Put a window into one verdict and one sentence."""
+    by_feature = {name: worst(r.verdict for r in found) for name, found in _drift_by_feature(facts).items()}
+    drifted = sum(v is Verdict.ALERT for v in by_feature.values())
+    warned = sum(v is Verdict.WARN for v in by_feature.values())
+    checks = {
+        check: worst(r.verdict for r in facts.results if r.check is check)
+        for check in Check
+        if any(r.check is check for r in facts.results)
+    }
+    if by_feature and drifted < features_limit(model.config.drift.features_alert, len(by_feature)):
+        whole = worst(by_feature.values())
+        checks[Check.FEATURE_DRIFT] = Verdict.WARN if whole is Verdict.ALERT else whole
+    if facts.row is not None and facts.state not in (RunState.OK, RunState.LEASED, RunState.PENDING):
+        verdict = Verdict.NO_DATA if facts.state is RunState.NO_DATA else Verdict.CANNOT_TELL
+        if verdict is not Verdict.NO_DATA or not any(v.decides for v in checks.values()):
+            return Summary(verdict, state_words(facts.state, facts.row.reason), len(by_feature), checks=checks)
+    sentence = _sentence(facts, checks, drifted=drifted, warned=warned, n=len(by_feature))
+    return Summary(worst(checks.values()), sentence, len(by_feature), drifted, warned, checks)
+
+
+def _sentence(facts: Facts, checks: dict[Check, Verdict], *, drifted: int, warned: int, n: int) -> str:
+    bad = {check for check, verdict in checks.items() if verdict in (Verdict.ALERT, Verdict.WARN)}
+    said = []
+    if drifted:
+        said.append(f"{drifted} of {plural(n, 'feature')} drifted")
+    elif warned:
+        said.append(f"{warned} of {plural(n, 'feature')} moved a little")
+    elif Check.FEATURE_DRIFT in bad:
+        said.append("features drifted in a segment")
+    if Check.SCORE_DRIFT in bad:
+        said.append("the score moved")
+    if Check.PERFORMANCE in bad:
+        names = [r.metric for r in facts.of(Check.PERFORMANCE) if r.verdict in (Verdict.ALERT, Verdict.WARN)]
+        said.append(f"{metric_words(names[0]) if names else 'performance'} is beyond its limit")
+    if Check.SKEW in bad:
+        names = [short(r.feature) for r in facts.of(Check.SKEW) if r.feature and r.verdict.rank >= Verdict.WARN.rank]
+        said.append(f"{names[0] if len(names) == 1 else plural(len(names), 'feature')} differs from offline"
+                    if len(names) == 1 else "online and offline values differ")  # fmt: skip
+    if Check.QUALITY in bad:
+        bad_quality = [r for r in facts.of(Check.QUALITY) if r.verdict.rank >= Verdict.WARN.rank]
+        first = max(bad_quality, key=lambda r: r.verdict.rank, default=None)
+        said.append(
+            "data quality"
+            if first is None
+            else f"{short(first.feature or 'volume')}: {metric_words(first.metric).lower()}"
+        )
+    if said:
+        return "; ".join(said)
+    if not any(v.decides for v in checks.values()):
+        return "nothing can be said about this window"
+    return f"nothing unusual in {plural(n, 'feature')}" if n else "nothing unusual"
+
+
+# --- cards ---------------------------------------------------------------------------------------
+
+
+def cards(model: ModelFacts, facts: Facts, summary: Summary, *, zone: ZoneInfo) -> list[Card]:
+    """The five numbers atop a window's page; a check that is not configured has no card."""
+    found = [
+        _drift_card(model, summary),
+        _score_card(facts),
+        _performance_card(model, facts, zone),
+        _quality_card(facts),
+    ]
+    return [card for card in [*found, _skew_card(model, facts, zone)] if card is not None]
+
+
+def _drift_card(model: ModelFacts, summary: Summary) -> Card | None:
+    if not summary.n_judged:
+        return None
+    limit = features_limit(model.config.drift.features_alert, summary.n_judged)
+    more = f", {summary.n_warn} more moved" if summary.n_warn else ""
+    return Card(
+        f"{summary.n_drifted} drifted",
+        f"of {summary.n_judged}, alert limit {limit}{more}",
+        summary.checks.get(Check.FEATURE_DRIFT),
+        "Features",
+    )
+
+
+def _score_card(facts: Facts) -> Card | None:
+    found = [r for r in facts.of(Check.SCORE_DRIFT) if r.detail.get("against", "baseline") == "baseline"]
+    first = next((r for r in found if r.metric == "psi"), found[0] if found else None)
+    if first is None:
+        return None
+    limit = "" if first.threshold is None else f", limit {number(first.threshold)}"
+    verdict = worst(r.verdict for r in found)
+    return Card(metric_value(first.metric, first.value), f"score {metric_words(first.metric)}{limit}", verdict, "Score")
+
+
+def headline_metric(model: ModelFacts, results: Sequence[Result]) -> Result | None:
+    """The one performance number to show: what alerts, else recall, precision, or the first there is."""
+    order = [*model.config.performance.alert, *model.config.performance.warn, "recall", "precision"]
+    by_metric = {r.metric: r for r in results if r.value is not None}
+    return next((by_metric[m] for m in order if m in by_metric), next(iter(by_metric.values()), None))
+
+
+def _newest_with(model: ModelFacts, facts: Facts, check: Check) -> tuple[Facts, list[Result]] | None:
+    for other in reversed([w for w in model.windows if w.window <= facts.window]):
+        found = [r for r in other.of(check) if r.value is not None and r.verdict.decides]
+        if found:
+            return other, found
+    for other in reversed([w for w in model.windows if w.window <= facts.window]):
+        found = [r for r in other.of(check) if r.value is not None]
+        if found:
+            return other, found
+    return None
+
+
+def _performance_card(model: ModelFacts, facts: Facts, zone: ZoneInfo) -> Card | None:
+    if model.config.labels is None:
+        return None
+    found = _newest_with(model, facts, Check.PERFORMANCE)
+    if found is None:
+        return Card("no labels yet", "performance", Verdict.NO_DATA, "Performance")
+    other, results = found
+    result = headline_metric(model, results)
+    if result is None:
+        return None
+    where = "" if other.window == facts.window else f", {brief(other.window, zone)} window"
+    return Card(
+        metric_value(result.metric, result.value) + _plus_minus(result),
+        f"{metric_words(result.metric).lower()}{where}{_labels_words(result)}",
+        worst(r.verdict for r in results),
+        "Performance",
+    )
+
+
+def _labels_words(result: Result) -> str:
+    if result.label_coverage is None:
+        return ""
+    age = result.detail.get("age_days")
+    old = f", {float(age):.0f} d old" if isinstance(age, (int, float)) else ""
+    return f" ({percent(result.label_coverage)} labelled{old})"
+
+
+def _plus_minus(result: Result) -> str:
+    if result.interval is None:
+        return ""
+    half = (result.interval[1] - result.interval[0]) / 2
+    value = metric_value(result.metric, half)
+    return f" ± {value.removesuffix(' %')}"
+
+
+def _quality_card(facts: Facts) -> Card | None:
+    found = [r for r in facts.of(Check.QUALITY) if r.metric != "column_new"]
+    if not found:
+        return None
+    rates = [r for r in found if r.metric == "missing_rate" and r.value is not None]
+    bad = max(found, key=lambda r: (r.verdict.rank if r.verdict.decides else 0, excess(r)))
+    verdict = worst(r.verdict for r in found)
+    if bad.verdict in (Verdict.ALERT, Verdict.WARN):
+        name = short(bad.feature or "", 28)
+        label = f"{metric_words(bad.metric).lower()}{': ' + name if name else ''}"
+        return Card(
+            "yes" if bad.metric in FLAGS else metric_value(bad.metric, bad.value), label, verdict, "Data quality"
+        )
+    top = max(rates, key=lambda r: r.value or 0.0, default=None)
+    if top is None:
+        return Card("fine", "nulls, ranges, volume", verdict, "Data quality")
+    return Card(percent(top.value), f"most missing: {short(top.feature or '', 28)}", verdict, "Data quality")
+
+
+def _skew_card(model: ModelFacts, facts: Facts, zone: ZoneInfo) -> Card | None:
+    if model.config.skew is None:
+        return None
+    found = _newest_with(model, facts, Check.SKEW)
+    if found is None:
+        return Card("no pairs yet", "online / offline", Verdict.NO_DATA, "Skew")
+    other, results = found
+    rates = [r for r in results if r.feature is not None]
+    top = max(rates or results, key=lambda r: (r.verdict.rank, r.value or 0.0))
+    where = "" if other.window == facts.window else f", {brief(other.window, zone)} window"
+    label = (
+        f"online/offline differ: {short(top.feature or 'all', 28)}{where}"
+        if top.value
+        else f"online/offline differ{where}"
+    )
+    return Card(percent(top.value), label, worst(r.verdict for r in results), "Skew")
+
+
+# --- features ------------------------------------------------------------------------------------
+
+
+def primary(results: Sequence[Result]) -> Result:
+    """The metric a feature is shown by: PSI, unless another metric is the one that judged it worse."""
+    return max(results, key=lambda r: (r.verdict.rank if r.verdict.decides else -1, r.metric == "psi", excess(r)))
+
+
+def history(model: ModelFacts, key: tuple[Check, str | None, str], windows: Sequence[Facts]) -> list[Result | None]:
+    series = model.by_series.get(key, {})
+    return [series.get(w.window) for w in windows]
+
+
+def recent(model: ModelFacts, facts: Facts, n: int = STRIP) -> list[Facts]:
+    index = model.windows.index(facts)
+    return model.windows[max(0, index - n + 1) : index + 1]
+
+
+def words_for(result: Result) -> str:
+    return str(result.detail.get("what") or "")
+
+
+def draw_bars(
+    baseline: Baseline | None,
+    column: str,
+    profile: ColumnProfile | None,
+    *,
+    min_rows: int,
+    width: int = 220,
+    height: int = 44,
+) -> tuple[Markup | None, str]:
+    """The histogram of a column and what changed, in words; nothing where the counts do not line up."""
+    if baseline is None or profile is None or column not in baseline.columns:
+        return None, ""
+    spec, reference = baseline.columns[column].spec, baseline.columns[column].reference
+    try:
+        bars = histogram(spec, reference, profile, min_rows=min_rows, max_bars=32 if width < 400 else 48)
+        what = what_changed(spec, reference, profile, min_rows=min_rows)
+    except (ProfileError, ValueError):
+        return None, ""
+    label = f"{short(column_words(column))}: baseline and window. {what}"
+    return svg.histogram(bars, label, width=width, height=height), what
+
+
+def feature_order(model: ModelFacts, facts: Facts) -> list[tuple[str, Result]]:
+    """The features of a window and the result each is shown by, worst first."""
+    weights = importance(model)
+    found = {name: primary(results) for name, results in _drift_by_feature(facts).items()}
+    order = sorted(found, key=lambda n: (-found[n].verdict.rank, -weights.get(n, 0.0), -excess(found[n]), n))
+    return [(name, found[name]) for name in order]
+
+
+def feature_rows(
+    model: ModelFacts,
+    facts: Facts,
+    profiles: dict[str, ColumnProfile],
+    baseline: Baseline | None,
+    *,
+    min_rows: int,
+) -> list[FeatureRow]:
+    """Features worst first; within a verdict the more important, then the further beyond the limit."""
+    weights = importance(model)
+    shown = recent(model, facts)
+    rows = []
+    for name, result in feature_order(model, facts):
+        drawing, what = draw_bars(baseline, name, profiles.get(name), min_rows=min_rows)
+        past = history(model, (Check.FEATURE_DRIFT, name, result.metric), shown)
+        label = f"{metric_words(result.metric)} of {short(name)} over the last {plural(len(past), 'window')}"
+        limit = result.threshold
+        rows.append(
+            FeatureRow(
+                name=name,
+                verdict=result.verdict,
+                metric=metric_words(result.metric),
+                value=metric_value(result.metric, result.value),
+                limit="" if limit is None else number(limit),
+                what=words_for(result) or what,
+                href=feature_page_path(model.name, name).split("/")[1],
+                importance=f"{weights[name]:.3g}" if name in weights else "",
+                reason=str(result.detail.get("reason") or result.detail.get("confined") or ""),
+                drawing=drawing,
+                spark=svg.sparkline([r.value if r else None for r in past], limit, label, verdict=result.verdict),
+            )
+        )
+    return rows
+
+
+def importance(model: ModelFacts) -> dict[str, float]:
+    configured = model.config.features.importance
+    if isinstance(configured, dict):
+        return configured
+    kept = model.baseline.detail.get("importance") if model.baseline else None
+    return {str(k): float(v) for k, v in kept.items()} if isinstance(kept, dict) else {}
+
+
+# --- the other sections --------------------------------------------------------------------------
+
+
+def line(result: Result) -> Line:
+    limit = result.threshold
+    reference = result.detail.get("reference")
+    against = {"previous": " (against the window before)"}.get(str(result.detail.get("against")), "")
+    return Line(
+        name=column_words(result.feature) if result.feature else "",
+        metric=metric_words(result.metric) + against,
+        value=metric_value(result.metric, result.value),
+        verdict=result.verdict,
+        limit="" if limit is None or result.metric in FLAGS else metric_value(result.metric, limit),
+        interval="" if result.interval is None else " – ".join(metric_value(result.metric, v) for v in result.interval),
+        note=str(result.detail.get("reason") or words_for(result)),
+        coverage="" if result.label_coverage is None else percent(result.label_coverage),
+        kind=str(result.kind or result.detail.get("kind") or ""),
+        reference=metric_value(result.metric, reference) if isinstance(reference, (int, float)) else "",
+        n=count(result.n_current),
+    )
+
+
+def lines(facts: Facts, check: Check, *, only_bad: bool = False) -> list[Line]:
+    found = sorted(
+        facts.of(check),
+        key=lambda r: (
+            -(r.verdict.rank if r.verdict.decides else 0),
+            r.feature is not None,
+            -excess(r),
+            r.feature or "",
+            r.metric,
+        ),
+    )
+    return [line(r) for r in found if not only_bad or r.verdict is not Verdict.OK]
+
+
+def segment_rows(facts: Facts, *, min_rows: int) -> tuple[list[SegmentRow], int]:
+    """One row for each segment, worst first, and the number of segments with too few rows to be named."""
+    groups: dict[str, list[Result]] = {}
+    for result in facts.results:
+        if result.segment is not None:
+            groups.setdefault(result.segment, []).append(result)
+    rows, hidden = [], 0
+    for name, found in groups.items():
+        n = max((r.n_current or 0 for r in found), default=0)
+        if n < min_rows:
+            hidden += 1
+            continue
+        drift = [r for r in found if r.check is Check.FEATURE_DRIFT]
+        top = max(drift, key=lambda r: (r.verdict.rank if r.verdict.decides else 0, excess(r)), default=None)
+        score = next((r for r in found if r.check is Check.SCORE_DRIFT), None)
+        performance = next((r for r in found if r.check is Check.PERFORMANCE and r.value is not None), None)
+        rows.append(
+            SegmentRow(
+                name=name,
+                verdict=worst(r.verdict for r in found),
+                n=count(n),
+                worst="–"
+                if top is None
+                else f"{short(top.feature or '')} {metric_words(top.metric)} {number(top.value)}",
+                score="–" if score is None else f"{metric_words(score.metric)} {number(score.value)}",
+                performance="–"
+                if performance is None
+                else f"{metric_words(performance.metric)} {metric_value(performance.metric, performance.value)}",
+            )
+        )
+    return sorted(rows, key=lambda r: (-(r.verdict.rank if r.verdict.decides else 0), r.name)), hidden
+
+
+def incident_view(incident: Incident, *, zone: ZoneInfo, href: str = "") -> IncidentView:
+    names = [short(column_words(name), 40) for name in incident.features[:6]]
+    more = len(incident.features) - len(names)
+    return IncidentView(
+        id=incident.id,
+        model=incident.model,
+        title=incident.check.value.replace("_", " "),
+        verdict=incident.severity if incident.state is IncidentState.OPEN else Verdict.OK,
+        state=incident.state.value,
+        summary=incident.summary,
+        cause=incident.cause or "",
+        sureness="" if incident.cause_confidence is None else percent(incident.cause_confidence),
+        onset=when(incident.onset or incident.opened_window, zone),
+        opened=when(incident.opened_window, zone),
+        advice=str(incident.detail.get("advice") or _ADVICE[incident.check]),
+        features=[*names, f"and {more} more"] if more > 0 else names,
+        acknowledged=incident.acknowledged_by or "",
+        href=href,
+    )
+
+
+def volume_words(model: ModelFacts, facts: Facts) -> str:
+    """Rows of the window, and their change against last week or the usual."""
+    n = facts.n_rows
+    if n is None:
+        return ""
+    rows = plural(n, "row")
+    before = {w.window.start: w.n_rows for w in model.windows if w.window < facts.window and w.n_rows}
+    week = before.get(facts.window.start - timedelta(days=7))
+    usual, name = (week, "last week") if week else (median(before.values()) if before else None, "the median before")
+    if not usual:
+        return rows
+    change = n / usual - 1
+    return f"{rows}, {change:+.0%} on {name}".replace("%", " %")
+
+
+def restated_words(facts: Facts) -> list[str]:
+    """What was believed of this window before it was read again: verdicts that changed, worst first."""
+    old: dict[tuple[object, ...], Result] = {}
+    for result in sorted(facts.older, key=lambda r: r.revision):
+        old[series_key(result)] = result
+    changed = []
+    for result in facts.results:
+        was = old.get(series_key(result))
+        if was is not None and was.verdict is not result.verdict:
+            name = f"{short(column_words(result.feature))} " if result.feature else ""
+            segment = f" ({short(result.segment, 40)})" if result.segment else ""
+            changed.append(
+                f"{name}{metric_words(result.metric)}{segment}: was {was.verdict.value.replace('_', ' ')} at "
+                f"{metric_value(was.metric, was.value)}, is {result.verdict.value.replace('_', ' ')} at "
+                f"{metric_value(result.metric, result.value)}"
+            )
+    return [*changed[:8], f"and {len(changed) - 8} more"] if len(changed) > 8 else changed
+
+
+def streak(model: ModelFacts, facts: Facts, verdicts: dict[Window, Verdict]) -> str:
+    """ "Third window in a row", where this one is bad and those before it were."""
+    n = 0
+    for other in reversed([w for w in model.windows if w.window <= facts.window]):
+        if verdicts[other.window] is not Verdict.ALERT:
+            break
+        n += 1
+    return "" if n < 2 else f"{plural(n, 'window')} in a row."
+
+
+def baseline_words(baseline: Baseline | None, zone: ZoneInfo) -> str:
+    if baseline is None:
+        return "no baseline yet"
+    where = span(baseline.window, zone) if baseline.window else short(baseline.source, 80)
+    return f"baseline {where} ({plural(baseline.n_rows, 'row')}, no. {baseline.id})"
+
+
+def score_drawing(
+    baseline: Baseline | None, profiles: dict[str, ColumnProfile], *, min_rows: int
+) -> tuple[Markup | None, str]:
+    return draw_bars(baseline, SCORE, profiles.get(SCORE), min_rows=min_rows, width=520, height=120)
