@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from alembic import context
 from sqlalchemy import Connection
 
+from alembic import context
 from monitor.store.engine import open_database
 from monitor.store.schema import VERSION_TABLE, metadata
 from monitor.store.storable import Clean, Document, Number, UtcTime

@@ -6,6 +6,7 @@ Revision: 0001.
 from __future__ import annotations
 
 import sqlalchemy as sa
+
 from alembic import op
 
 revision = "0001"

@@ -38,7 +38,7 @@ def enqueue(connection: Connection, messages: Iterable[tuple[str, str, Message]]
     ]
     new = insert_or(connection, outbox).on_conflict_do_nothing(index_elements=["destination", "dedup_key"])
     # one by one: not every driver counts the rows of a batch that were left out
-    return sum(connection.execute(new, row).rowcount for row in rows)
+    return sum(connection.execute(new.returning(c.id), row).first() is not None for row in rows)
 
 
 def due(connection: Connection, destination: str, *, limit: int, now: datetime) -> list[OutboxItem]:

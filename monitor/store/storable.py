@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
 
@@ -39,7 +40,7 @@ def clean_text(text: str) -> str:
 
 def finite(value: object) -> float | None:
     """A finite float, or ``None`` for missing, NaN and infinity; minus zero becomes zero, as SQLite has only one."""
-    if value is None:
+    if value is None or (isinstance(value, Decimal) and value.is_nan()):
         return None
     number = float(value)  # type: ignore[arg-type]
     return number + 0.0 if math.isfinite(number) else None
@@ -71,6 +72,7 @@ def format_time(value: datetime) -> str:
     return f"{moment.year:04d}-{moment:%m-%dT%H:%M:%S}.{moment.microsecond:06d}Z"
 
 
+@lru_cache(maxsize=4096)  # thousands of rows share the two times of their window
 def parse_time(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
 
