@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from databases import fresh_database, postgres_server
 
 
 @pytest.fixture(scope="session")
-def postgres_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One PostgreSQL for the session, started at first use."""
-    with postgres_server(tmp_path_factory.mktemp("postgres")) as url:
+def postgres_server_url() -> Iterator[str]:
+    """One PostgreSQL for the session, started at first use; its folder is out of reach of other sessions' clean-up."""
+    with TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as folder, postgres_server(Path(folder) / "d") as url:
         yield url
 
 
