@@ -46,6 +46,7 @@ class Outbox(Protocol):
     def mark_sent(self, item_id: int, *, remote_ref: str | None) -> None: ...
     def mark_retry(self, item_id: int, *, not_before: datetime, error: str) -> None: ...
     def mark_dead(self, item_id: int, *, error: str) -> None: ...
+    def thread_ref(self, destination: str, thread_key: str) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -187,8 +188,9 @@ class _Run:
         """Post one message that is marked as being sent; true when the lane may go on."""
         if item.id in lane.maybe_sent:
             item = replace(item, message=replace(item.message, possible_repeat=True))
-        if not closes_thread(item.message):
-            item = replace(item, update_ref=None)
+        # Asked now and not when the batch was fetched: the thread may have begun within it.
+        ref = self.store.thread_ref(name, item.message.thread_key) if item.message.thread_key else None
+        item = replace(item, thread_ref=ref, update_ref=ref if closes_thread(item.message) else None)
         outcome = self._post(channel, lane, item)
         if isinstance(outcome, Delivered):
             self.store.mark_sent(item.id, remote_ref=outcome.remote_ref)

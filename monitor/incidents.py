@@ -151,6 +151,7 @@ def replay(
     series: Mapping[SeriesKey, SeriesState] | None = None,
     incidents: Iterable[Incident] = (),
     muted: Collection[str | None] = (),
+    tell: bool = True,
 ) -> Step:
     """The state after a range of windows is taken in anew, because one of them was restated.
 
@@ -167,8 +168,9 @@ def replay(
 
     Returns
     -------
-    A step with the final states; a transition ``restated`` for each incident whose state or features came out
-    differently, and none for what came out the same.
+    A step with the final states, and a transition for what came out differently: ``opened``, ``resolved``,
+    ``worsened`` and ``repeated`` as in :func:`advance` where the past was only completed (labels landed), ``restated``
+    where something that was told has turned out otherwise.
     """
     ordered = sorted(windows, key=lambda pair: pair[0])
     if not ordered:
@@ -194,11 +196,24 @@ def replay(
         states.update({(s.check, s.feature, s.segment): s for s in step.series})
         for incident in step.incidents:
             current[incident.id] = _keep_person_made(incident, stored.get(incident.id))
+    taken_back: set[str] = set()
     for incident in stored.values():
         undone = incident.id not in current and first.start <= incident.opened_window < last.end
         if undone and incident.state is IncidentState.OPEN and incident.check in checks:
             current[incident.id] = _resolve(incident, last)
-    return _restated(states, current, stored, window=last, muted=muted)
+            taken_back.add(incident.id)
+    step = Step(series=list(states.values()))
+    spans = {window.start: window for window, _ in ordered}
+    for incident in current.values():
+        told, news = _retell(
+            incident, before=stored.get(incident.id), window=spans.get(incident.last_window, last), rules=rules,
+            muted=muted if tell else (None,), taken_back=incident.id in taken_back,
+        )  # fmt: skip
+        if told != stored.get(incident.id):
+            step.incidents.append(told)
+        if news is not None:
+            step.transitions.append((news, told))
+    return _threaded(step)
 
 
 def removed(incidents: Iterable[Incident], *, window: Window) -> list[Incident]:
@@ -448,28 +463,38 @@ def _keep_person_made(incident: Incident, stored: Incident | None) -> Incident:
     )
 
 
-def _restated(
-    states: Mapping[SeriesKey, SeriesState],
-    current: Mapping[str, Incident],
-    stored: Mapping[str, Incident],
+def _retell(
+    incident: Incident,
     *,
+    before: Incident | None,
     window: Window,
+    rules: Rules,
     muted: Collection[str | None],
-) -> Step:
-    step = Step(series=list(states.values()))
-    for incident in current.values():
-        before = stored.get(incident.id)
-        audible = [pair for pair in incident.detail.get("series", []) if None not in muted and pair[0] not in muted]
-        told = incident
-        if before is None and incident.state is IncidentState.OPEN and audible:
-            told = _told(incident, audible, window=window)
-            step.transitions.append((Transition.OPENED, told))
-        elif before is not None and "told" in before.detail and _reads_otherwise(before, incident):
-            step.transitions.append((Transition.RESTATED, incident))
-        if told != before:
-            step.incidents.append(told)
-    return _threaded(step)
+    taken_back: bool,
+) -> tuple[Incident, Transition | None]:
+    """What a recomputed past is worth telling of one incident, against what was stored (and perhaps told) of it."""
+    told: list[list[str | None]] = incident.detail.get("told", [])
+    audible = [pair for pair in incident.detail.get("series", []) if None not in muted and pair[0] not in muted]
+    new = [pair for pair in audible if pair not in told]
+    if None in muted or incident == before:
+        return incident, None
+    if incident.state is not IncidentState.OPEN:
+        heard = before is not None and before.state is IncidentState.OPEN and told
+        over = Transition.RESTATED if taken_back else Transition.RESOLVED
+        return incident, over if heard else None
+    news = _news_of_open(incident, before, new=bool(new), window=window, rules=rules)
+    return (incident, None) if news is None else (_told(incident, new, window=window), news)
 
 
-def _reads_otherwise(before: Incident, after: Incident) -> bool:
-    return before.state is not after.state or set(before.features) != set(after.features)
+def _news_of_open(
+    incident: Incident, before: Incident | None, *, new: bool, window: Window, rules: Rules
+) -> Transition | None:
+    if not incident.detail.get("told"):
+        opened = Transition.NO_DATA if incident.detail.get("kind") == _NO_DATA else Transition.OPENED
+        return opened if new else None
+    if before is not None and before.state is not IncidentState.OPEN:
+        return Transition.RESTATED
+    if new:
+        return Transition.WORSENED
+    went_on = before is not None and incident.last_window > before.last_window
+    return Transition.REPEATED if went_on and _reminder_due(incident, window, rules) else None

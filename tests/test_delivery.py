@@ -17,6 +17,7 @@ from monitor.channels.slack import SlackBot, SlackWebhook
 from monitor.delivery import LONGEST_PAUSE, DeliveryReport, Lane, Pace, deliver
 from monitor.messages import message_from_json, message_to_json
 from monitor.models import Message, OutboxItem, Transition, Verdict, Window
+from monitor.store import Store
 
 START = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -78,12 +79,15 @@ class Memory:
     def _item(self, row: Row) -> OutboxItem:
         message = message_from_json(json.loads(row.message))
         message = replace(message, possible_repeat=row.state == "sending")
-        ref = next((r.ref for r in self.rows if r.ref and self._thread(r) == message.thread_key != ""), None)
-        update = ref if message.transition is Transition.RESOLVED else None
-        return OutboxItem(row.id, row.destination, message, row.attempts, row.created_at, row.key, ref, update)
+        return OutboxItem(row.id, row.destination, message, row.attempts, row.created_at, row.key)
 
-    def _thread(self, row: Row) -> str:
-        return str(json.loads(row.message)["thread_key"])
+    def thread_ref(self, destination: str, thread_key: str) -> str | None:
+        refs = (
+            row.ref
+            for row in self.rows
+            if row.destination == destination and json.loads(row.message)["thread_key"] == thread_key
+        )
+        return next((ref for ref in refs if ref), None)
 
     def mark_sending(self, item_id: int) -> bool:
         row = self.rows[item_id - 1]
@@ -181,6 +185,12 @@ def test_a_conversation_is_one_thread_whose_first_message_is_edited_at_the_end(s
     first, worse, done = scene.slack.messages
     assert first["edited"]
     assert worse["thread_ts"] == done["thread_ts"] == first["ts"]
+
+
+def test_a_thread_may_begin_in_the_batch_that_continues_it(scene: Scene) -> None:
+    scene.queue(message(1, thread="t"), message(2, thread="t", transition=Transition.WORSENED))
+    scene.deliver()
+    assert scene.slack.messages[1]["thread_ts"] == scene.slack.messages[0]["ts"]
 
 
 def test_a_partial_resolution_does_not_edit_the_first_message(scene: Scene) -> None:
@@ -442,3 +452,57 @@ def test_with_a_quarter_of_all_posts_failing_every_message_arrives_exactly_once(
                 break
     titles = [m["text"].split("\n")[0].split("🔴 ")[1] for m in scene.slack.messages]
     assert sorted(titles) == sorted(f"m: news {n}" for n in range(40))
+
+
+# --- the real store ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stored(slack: SlackServer, sqlite_url: str) -> Iterator[Scene]:
+    scene = Scene(slack)
+    store = Store.open(sqlite_url, clock=scene.clock)
+    scene.store = store  # type: ignore[assignment]
+    yield scene
+    store.close()
+
+
+def test_the_store_and_delivery_agree_on_a_whole_conversation(stored: Scene) -> None:
+    stored.queue(message(1, thread="t"), message(2, thread="t", transition=Transition.WORSENED))
+    stored.queue(message(1, thread="t"))
+    assert stored.deliver().sent == 2
+    stored.queue(message(3, thread="t", transition=Transition.RESOLVED))
+    stored.deliver()
+    first, worse, done = stored.slack.messages
+    assert first["edited"]
+    assert worse["thread_ts"] == done["thread_ts"] == first["ts"]
+
+
+def test_the_store_and_delivery_agree_on_a_crash(stored: Scene) -> None:
+    stored.queue(message(1))
+    [item] = stored.store.outbox_due("team")
+    assert stored.store.mark_sending(item.id)
+    assert stored.deliver().sent == 0
+    stored.clock.forward(minutes=3)
+    stored.channels = {"team": SlackWebhook(stored.slack.webhook_url, timeout=1)}
+    assert stored.deliver().sent == 1
+    assert "possibly a repeat" in stored.slack.messages[0]["text"]
+
+
+def test_the_store_and_delivery_agree_on_an_outage_and_its_digest(stored: Scene) -> None:
+    stored.queue(*[message(n) for n in range(60)])
+    stored.slack.script.append(Answer(503))
+    assert stored.deliver().retried == 1
+    stored.clock.forward(hours=2)
+    assert stored.deliver().digested == 60
+    assert stored.store.outbox_counts()["team"]["sent"] == 60  # type: ignore[attr-defined]
+
+
+def test_the_store_and_delivery_agree_on_a_broken_destination(stored: Scene) -> None:
+    stored.channels["mail"] = Recorder()
+    stored.queue(message(1))
+    stored.slack.always = error("invalid_auth")
+    for _ in range(3):
+        assert stored.deliver(fallbacks={"team": "mail"}).broken
+        stored.clock.forward(minutes=31)
+    assert stored.store.outbox_counts()["mail"]["sent"] == 1  # type: ignore[attr-defined]
+    assert stored.store.outbox_counts()["team"]["pending"] == 1  # type: ignore[attr-defined]

@@ -327,6 +327,31 @@ def test_a_restated_window_that_was_bad_opens_an_incident_once() -> None:
     assert not world.take(3, [result("A", day(3))]).transitions
 
 
+def test_labels_that_complete_the_past_resolve_and_worsen_as_any_window_does() -> None:
+    world = World()
+    world.run(x="AAcc", y="occc")
+    cases = [("AAoc", "ooco", None), ("AAoo", "oooo", Transition.RESOLVED), ("AAcA", "oAAA", Transition.WORSENED)]
+    for x, y, news in cases:
+        step = replay(model="m", windows=history(x=x, y=y), rules=world.rules, incidents=world.incidents.values())
+        assert [t for t, _ in step.transitions] == ([news] if news else [])
+
+
+def test_an_incident_that_a_restatement_brings_back_is_told_as_restated() -> None:
+    world = World()
+    world.run(x="AAoo")
+    step = replay(model="m", windows=history(x="AAoA"), rules=world.rules, incidents=world.incidents.values())
+    assert [(t, i.state) for t, i in step.transitions] == [(Transition.RESTATED, IncidentState.OPEN)]
+
+
+def test_a_silent_replay_leaves_the_telling_to_the_next_window() -> None:
+    step = replay(model="m", windows=history(x="AA"), rules=Rules(), tell=False)
+    assert step.transitions == []
+    world = World()
+    world.series = {(s.check, s.feature, s.segment): s for s in step.series}
+    world.incidents = {i.id: i for i in step.incidents}
+    assert [t for t, _ in world.take(2, [result("A", day(2))]).transitions] == [Transition.OPENED]
+
+
 def test_a_replay_keeps_what_people_did_and_said() -> None:
     world = World()
     world.run(x="oAAA")
