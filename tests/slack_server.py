@@ -170,7 +170,7 @@ class SlackServer:
                 else:
                     self._answer(told)
 
-            do_GET = do_POST
+            do_GET = do_POST  # noqa: N815
 
             def _read(self) -> Call:
                 raw = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode("utf-8", "replace")

@@ -24,8 +24,6 @@ from monitor.channels.console import ConsoleChannel
 from monitor.channels.slack import SlackBot, SlackWebhook
 from monitor.channels.slack_blocks import (
     MAX_BLOCKS,
-    MAX_HEADER,
-    MAX_SECTION,
     MAX_TOTAL,
     payload,
     plain_payload,
@@ -215,9 +213,19 @@ def test_codes_of_a_bad_moment_are_tried_later(slack: SlackServer, code: str) ->
 
 
 BROKEN_BOT = [
-    "invalid_auth", "account_inactive", "token_revoked", "token_expired", "not_authed", "channel_not_found",
-    "not_in_channel", "is_archived", "channel_is_archived", "missing_scope", "restricted_action", "a_code_of_the_future",
-]  # fmt: skip
+    "invalid_auth",
+    "account_inactive",
+    "token_revoked",
+    "token_expired",
+    "not_authed",
+    "channel_not_found",
+    "not_in_channel",
+    "is_archived",
+    "channel_is_archived",
+    "missing_scope",
+    "restricted_action",
+    "a_code_of_the_future",
+]
 
 
 @pytest.mark.parametrize("code", BROKEN_BOT)
@@ -230,10 +238,16 @@ def test_codes_about_the_token_or_channel_break_the_channel(slack: SlackServer, 
 @pytest.mark.parametrize(
     ("status", "body"),
     [
-        (403, "invalid_token"), (403, "action_prohibited"), (404, "no_service"), (404, "channel_not_found"),
-        (404, "<html>not found"), (410, "channel_is_archived"), (401, ""), (400, "user_not_found"),
+        (403, "invalid_token"),
+        (403, "action_prohibited"),
+        (404, "no_service"),
+        (404, "channel_not_found"),
+        (404, "<html>not found"),
+        (410, "channel_is_archived"),
+        (401, ""),
+        (400, "user_not_found"),
     ],
-)  # fmt: skip
+)
 def test_a_webhook_that_was_taken_away_is_broken(slack: SlackServer, status: int, body: str) -> None:
     slack.always = Answer(status, body)
     with pytest.raises(ChannelBroken):
@@ -277,12 +291,23 @@ def test_nobody_listening_is_tried_later_and_cannot_have_arrived() -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "http://169.254.169.254/latest/meta-data", "https://169.254.169.254/", "https://metadata.google.internal/x",
-        "https://[fd00:ec2::254]/", "https://100.100.100.200/", "https://2852039166/", "https://[::ffff:169.254.169.254]/",
-        "http://hooks.slack.com/services/T/B/x", "http://10.0.0.7/hook", "ftp://example.com/x", "file:///etc/passwd",
-        "hooks.slack.com/services", "https://", "http://[broken", "http://localhost.evil.example/x",
+        "http://169.254.169.254/latest/meta-data",
+        "https://169.254.169.254/",
+        "https://metadata.google.internal/x",
+        "https://[fd00:ec2::254]/",
+        "https://100.100.100.200/",
+        "https://2852039166/",
+        "https://[::ffff:169.254.169.254]/",
+        "http://hooks.slack.com/services/T/B/x",
+        "http://10.0.0.7/hook",
+        "ftp://example.com/x",
+        "file:///etc/passwd",
+        "hooks.slack.com/services",
+        "https://",
+        "http://[broken",
+        "http://localhost.evil.example/x",
     ],
-)  # fmt: skip
+)
 def test_an_address_that_must_not_be_posted_to_is_refused(url: str) -> None:
     with pytest.raises(ChannelBroken) as caught:
         check_address(url)
@@ -361,7 +386,18 @@ def test_the_console_shows_the_message_and_takes_markup_as_text() -> None:
 # --- secrets ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("answer", [None, Answer(500, "x"), Answer(429, ""), Answer(drop=True), Answer(404, "no_service"), Answer(302, "", {"Location": "http://127.0.0.1:1/"}), Answer(400, "invalid_blocks")])  # fmt: skip
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        Answer(500, "x"),
+        Answer(429, ""),
+        Answer(drop=True),
+        Answer(404, "no_service"),
+        Answer(302, "", {"Location": "http://127.0.0.1:1/"}),
+        Answer(400, "invalid_blocks"),
+    ],
+)
 def test_no_secret_is_logged_at_any_level_nor_told_in_any_error(
     slack: SlackServer, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], answer: Answer | None
 ) -> None:
@@ -389,11 +425,19 @@ def test_no_secret_is_logged_at_any_level_nor_told_in_any_error(
 @pytest.mark.parametrize(
     "text",
     [
-        "token xoxb-canary-123", "see https://hooks.slack.com/services/T0/B0/canary", "postgresql://me:canary@db/x",
-        "https://canary@host/x", "?token=canary&x=1", "password='canary'", "api_key: canary", "Authorization: Bearer canarycanary",
-        "postgresql://me:p@canary@db/x", "https://x/?sig=canary", "snowflake secret=canary",
+        "token xoxb-canary-123",
+        "see https://hooks.slack.com/services/T0/B0/canary",
+        "postgresql://me:canary@db/x",
+        "https://canary@host/x",
+        "?token=canary&x=1",
+        "password='canary'",
+        "api_key: canary",
+        "Authorization: Bearer canarycanary",
+        "postgresql://me:p@canary@db/x",
+        "https://x/?sig=canary",
+        "snowflake secret=canary",
     ],
-)  # fmt: skip
+)
 def test_what_looks_like_a_secret_is_hidden(text: str) -> None:
     assert "canary" not in Redactor()(text)
     assert HIDDEN in Redactor()(text)
@@ -414,7 +458,7 @@ def test_configured_secrets_are_hidden_in_logs_and_tracebacks() -> None:
     logger.addHandler(handler)
     logger.warning("it is %s, %s", "s3cr3t-canary", "s3cr3t-canary-longer")
     try:
-        raise ValueError("s3cr3t-canary")
+        raise ValueError("s3cr3t-canary")  # noqa: TRY301
     except ValueError:
         logger.exception("failed")
     assert "canary" not in out.getvalue()
@@ -483,7 +527,16 @@ def test_nothing_in_a_message_calls_anybody_or_makes_a_link(message: Message) ->
 
 
 def test_hostile_names_reach_slack_inert(slack: SlackServer) -> None:
-    evil = dataclasses.replace(DRIFT, title=EVIL, summary=EVIL, findings=[Finding(EVIL, Verdict.ALERT, EVIL)], owner=EVIL, advice=EVIL, facts={EVIL: EVIL}, report_url="javascript:alert(1)")  # fmt: skip
+    evil = dataclasses.replace(
+        DRIFT,
+        title=EVIL,
+        summary=EVIL,
+        findings=[Finding(EVIL, Verdict.ALERT, EVIL)],
+        owner=EVIL,
+        advice=EVIL,
+        facts={EVIL: EVIL},
+        report_url="javascript:alert(1)",
+    )
     webhook(slack).send(item(evil))
     sent = json.dumps(slack.messages[0]["blocks"][1:], ensure_ascii=False) + slack.messages[0]["text"]
     for bad in ("<!channel>", "<@U1>", "<http://evil", "\u202e", "<javascript"):
@@ -502,8 +555,13 @@ def test_a_mention_comes_from_the_config_and_only_for_news(slack: SlackServer) -
 
 @pytest.mark.parametrize(
     ("written", "sent"),
-    [("@here", "<!here> "), ("<!subteam^S01ABC>", "<!subteam^S01ABC> "), ("S01ABCD", "<!subteam^S01ABCD> "), ("<b>&", "&lt;b&gt;&amp; ")],
-)  # fmt: skip
+    [
+        ("@here", "<!here> "),
+        ("<!subteam^S01ABC>", "<!subteam^S01ABC> "),
+        ("S01ABCD", "<!subteam^S01ABCD> "),
+        ("<b>&", "&lt;b&gt;&amp; "),
+    ],
+)
 def test_a_mention_may_be_written_in_the_ways_people_write_it(written: str, sent: str) -> None:
     assert payload(DRIFT, mention={"alert": written})["text"].startswith(sent)
 

@@ -46,9 +46,14 @@ class World:
 
     def take(self, number: int, results: Sequence[Result], **options: Any) -> Step:
         step = advance(
-            model="m", window=day(number), results=results, series=self.series,
-            open_incidents=self.incidents.values(), rules=self.rules, **options,
-        )  # fmt: skip
+            model="m",
+            window=day(number),
+            results=results,
+            series=self.series,
+            open_incidents=self.incidents.values(),
+            rules=self.rules,
+            **options,
+        )
         self.series |= {(s.check, s.feature, s.segment): s for s in step.series}
         self.incidents |= {incident.id: incident for incident in step.incidents}
         return step
@@ -141,12 +146,15 @@ def test_an_incident_says_since_when_and_when_it_was_confirmed() -> None:
 
 def test_features_come_worst_first_by_effect_against_their_limit() -> None:
     world = World(Rules(confirm=1))
-    world.take(0, [
-        result("A", day(0), "mild", value=0.3, threshold=0.2),
-        result("A", day(0), "worst", value=0.4, threshold=0.1),
-        result("A", day(0), "middle", value=4.0, threshold=2.0, metric="wasserstein"),
-        result("o", day(0), "fine"),
-    ])  # fmt: skip
+    world.take(
+        0,
+        [
+            result("A", day(0), "mild", value=0.3, threshold=0.2),
+            result("A", day(0), "worst", value=0.4, threshold=0.1),
+            result("A", day(0), "middle", value=4.0, threshold=2.0, metric="wasserstein"),
+            result("o", day(0), "fine"),
+        ],
+    )
     assert world.only.features == ["worst", "middle", "mild"]
 
 
@@ -162,11 +170,14 @@ def test_the_worst_metric_speaks_for_the_series() -> None:
 
 def test_checks_have_incidents_of_their_own_and_segments_are_series() -> None:
     world = World(Rules(confirm=1))
-    step = world.take(0, [
-        result("A", day(0)),
-        result("A", day(0), None, check=Check.PERFORMANCE, segment="country=DE", value=0.5, threshold=0.6),
-        result("o", day(0), None, check=Check.PERFORMANCE, value=0.7, threshold=0.6),
-    ])  # fmt: skip
+    step = world.take(
+        0,
+        [
+            result("A", day(0)),
+            result("A", day(0), None, check=Check.PERFORMANCE, segment="country=DE", value=0.5, threshold=0.6),
+            result("o", day(0), None, check=Check.PERFORMANCE, value=0.7, threshold=0.6),
+        ],
+    )
     assert {i.check for i in step.incidents} == {Check.FEATURE_DRIFT, Check.PERFORMANCE}
     drift, performance = sorted(step.incidents, key=lambda incident: incident.check)
     assert members(performance) == [(Check.PERFORMANCE, None, "country=DE")]
@@ -363,7 +374,16 @@ def test_a_replay_keeps_what_people_did_and_said() -> None:
 
 
 def test_a_replay_leaves_the_incidents_of_other_checks_alone() -> None:
-    other = Incident("inc_1", "m", Check.PERFORMANCE, IncidentState.RESOLVED, Verdict.ALERT, day(-9).start, day(1).start, day(1).start)  # fmt: skip
+    other = Incident(
+        "inc_1",
+        "m",
+        Check.PERFORMANCE,
+        IncidentState.RESOLVED,
+        Verdict.ALERT,
+        day(-9).start,
+        day(1).start,
+        day(1).start,
+    )
     assert replay(model="m", windows=history(x="ooo"), rules=Rules(), incidents=[other]).incidents == []
 
 
@@ -373,7 +393,7 @@ def test_a_replay_leaves_the_incidents_of_other_checks_alone() -> None:
 @settings(max_examples=200, deadline=None)
 @given(verdicts=st.text("Awoc", max_size=30), confirm=st.integers(1, 4), recover=st.integers(1, 4))
 def test_laws_of_any_history(verdicts: str, confirm: int, recover: int) -> None:
-    """Openings and resolutions alternate; each opening ends ``confirm`` bad windows, each resolution ``recover`` good ones."""
+    """They alternate; an opening ends ``confirm`` bad windows, a resolution ``recover`` good ones."""
     world = World(Rules(confirm=confirm, recover=recover))
     decided = ""
     state = "done"

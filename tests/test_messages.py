@@ -36,17 +36,32 @@ DAY = Window(START, START + timedelta(days=1))
 
 def result(feature: str | None = "amount", value: float | None = 0.38, **changes: Any) -> Result:
     base = Result(
-        "fraud", Check.FEATURE_DRIFT, "psi", DAY, value, Verdict.ALERT, feature=feature, threshold=0.2, p_value=1e-9,
+        "fraud",
+        Check.FEATURE_DRIFT,
+        "psi",
+        DAY,
+        value,
+        Verdict.ALERT,
+        feature=feature,
+        threshold=0.2,
+        p_value=1e-9,
         detail={"what": "median 41 → 63"},
-    )  # fmt: skip
+    )
     return replace(base, **changes)
 
 
 def incident(check: Check = Check.FEATURE_DRIFT, *features: str, **changes: Any) -> Incident:
     base = Incident(
-        f"inc_{check.value}", "fraud", check, IncidentState.OPEN, Verdict.ALERT, START - timedelta(days=1), START,
-        features=list(features), detail={"series": [[name, None] for name in features] or [[None, None]]},
-    )  # fmt: skip
+        f"inc_{check.value}",
+        "fraud",
+        check,
+        IncidentState.OPEN,
+        Verdict.ALERT,
+        START - timedelta(days=1),
+        START,
+        features=list(features),
+        detail={"series": [[name, None] for name in features] or [[None, None]]},
+    )
     return replace(base, **changes)
 
 
@@ -222,13 +237,24 @@ def test_a_digest_shows_the_newest_of_each_thread() -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0.384, "0.384"), (2.0, "2"), (12345.0, "12,345"), (1e-7, "1.00e-07"), (3.14159e9, "3,141,590,000"), (None, "undefined"), (-0.05, "-0.05"), (1234567.8, "1.23e+06")],
-)  # fmt: skip
+    [
+        (0.384, "0.384"),
+        (2.0, "2"),
+        (12345.0, "12,345"),
+        (1e-7, "1.00e-07"),
+        (3.14159e9, "3,141,590,000"),
+        (None, "undefined"),
+        (-0.05, "-0.05"),
+        (1234567.8, "1.23e+06"),
+    ],
+)
 def test_numbers_are_plain(value: float | None, shown: str) -> None:
     assert number(value) == shown
 
 
-@pytest.mark.parametrize(("hours", "shown"), [(0, "0 min"), (0.5, "30 min"), (25, "1 day 1 h"), (76.5, "3 days 4 h"), (48, "2 days")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("hours", "shown"), [(0, "0 min"), (0.5, "30 min"), (25, "1 day 1 h"), (76.5, "3 days 4 h"), (48, "2 days")]
+)
 def test_durations_are_two_units(hours: float, shown: str) -> None:
     assert duration(timedelta(hours=hours)) == shown
 
@@ -238,12 +264,21 @@ _TEXT = st.text(max_size=20)
 
 @given(
     message=st.builds(
-        Message, title=_TEXT, summary=_TEXT, severity=st.sampled_from(Verdict), transition=st.sampled_from(Transition),
-        model=_TEXT, window=st.sampled_from([None, DAY]), more=st.integers(0, 9),
+        Message,
+        title=_TEXT,
+        summary=_TEXT,
+        severity=st.sampled_from(Verdict),
+        transition=st.sampled_from(Transition),
+        model=_TEXT,
+        window=st.sampled_from([None, DAY]),
+        more=st.integers(0, 9),
         findings=st.lists(st.builds(Finding, _TEXT, st.sampled_from(Verdict), _TEXT), max_size=3),
-        facts=st.dictionaries(_TEXT, _TEXT, max_size=3), incident_ids=st.lists(_TEXT, max_size=2),
-        report_url=st.none() | _TEXT, thread_key=_TEXT, possible_repeat=st.booleans(),
+        facts=st.dictionaries(_TEXT, _TEXT, max_size=3),
+        incident_ids=st.lists(_TEXT, max_size=2),
+        report_url=st.none() | _TEXT,
+        thread_key=_TEXT,
+        possible_repeat=st.booleans(),
     )
-)  # fmt: skip
+)
 def test_a_message_survives_the_outbox(message: Message) -> None:
     assert message_from_json(json.loads(json.dumps(message_to_json(message)))) == message
