@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -140,7 +141,7 @@ def _unknown_key(place: Place, file: str) -> Problem:
     if guess is not None:
         hint = f"did you mean '{guess}'?"
     else:
-        homes = [home for home, keys in _homes() if name in keys]
+        homes = [home for home, keys in _all_homes() if name in keys]
         hint = f"'{name}' belongs in {homes[0]}" if homes else f"known here: {', '.join(sorted(known))}"
     return Problem(file, *position(place, of_key=True), where, f"unknown key '{name}'", hint)
 
@@ -209,9 +210,10 @@ def _found(place: Place) -> str:
 # --- which keys there are ------------------------------------------------------------------------
 
 
-def known_keys(path: tuple[str | int, ...]) -> set[str]:
+@cache
+def known_keys(path: tuple[str | int, ...]) -> frozenset[str]:
     """The keys that the block at ``path`` may hold."""
-    return {key for block in _blocks_at(path) for key in keys_of(block)}
+    return frozenset(key for block in _blocks_at(path) for key in keys_of(block))
 
 
 def keys_of(block: type[BaseModel]) -> dict[str, Any]:
@@ -246,6 +248,11 @@ def _alternatives(annotation: Any) -> Iterator[Any]:
             yield from _alternatives(part)
     else:
         yield annotation
+
+
+@cache
+def _all_homes() -> tuple[tuple[str, set[str]], ...]:
+    return tuple(_homes())
 
 
 def _homes() -> Iterator[tuple[str, set[str]]]:
