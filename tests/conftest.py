@@ -13,7 +13,10 @@ from databases import fresh_database, postgres_server
 @pytest.fixture(scope="session")
 def postgres_server_url() -> Iterator[str]:
     """One PostgreSQL for the session, started at first use; its folder is out of reach of other sessions' clean-up."""
-    with TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as folder, postgres_server(Path(folder) / "d") as url:
+    with (
+        TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as folder,
+        postgres_server(Path(folder) / "d") as url,
+    ):
         yield url
 
 

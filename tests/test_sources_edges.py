@@ -24,7 +24,9 @@ from monitor.sources.prefetch import prefetch
 from monitor.sources.sql import Database
 
 
-@pytest.mark.parametrize("name", ['we"ird', '"; drop table t; --', "select", "größe", "a b", "x%y", "col:start", "it's"])
+@pytest.mark.parametrize(
+    "name", ['we"ird', '"; drop table t; --', "select", "größe", "a b", "x%y", "col:start", "it's"]
+)
 def test_hostile_names_are_only_names(database_url: str, name: str) -> None:
     write_table(database_url, name + "_t", {"at": STAMP, name: sa.Integer}, hours(3, **{name: lambda i: i}))
     with opened(database_url) as source:
@@ -90,7 +92,9 @@ def test_infinite_times_and_values_in_postgres_are_not_fatal(postgres_url: str) 
     assert everything.num_rows == 5
 
 
-def test_a_column_that_changes_its_type_late_is_read_to_the_end(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_column_that_changes_its_type_late_is_read_to_the_end(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sql, "BATCH_ROWS", 100)
     rows = [{"at": "2026-01-05 01:00:00", "x": None if i < 250 else 0.5, "y": i} for i in range(500)]
     write_table(sqlite_url, "t", {"at": sa.Text, "x": sa.Float, "y": sa.Integer}, rows,
@@ -113,7 +117,9 @@ def test_large_integers_are_the_same_floats_everywhere(database_url: str) -> Non
 
 
 def test_empty_windows_and_all_null_columns_are_answers(database_url: str) -> None:
-    write_table(database_url, "t", {"at": STAMP, "x": sa.Float, "s": sa.Text}, hours(3, x=lambda i: None, s=lambda i: None))
+    write_table(
+        database_url, "t", {"at": STAMP, "x": sa.Float, "s": sa.Text}, hours(3, x=lambda i: None, s=lambda i: None)
+    )
     with opened(database_url) as source:
         model = config()
         found = table_of(source, model)
@@ -141,7 +147,12 @@ def test_roles_are_guessed_only_from_plain_names(database_url: str) -> None:
     with opened(database_url) as source:
         roles = source.roles(config())
     assert roles.features == {"amount": "numeric", "country": "categorical"}
-    assert (roles.score, roles.decision, roles.label, roles.version) == ("score", "prediction", "label", "model_version")
+    assert (roles.score, roles.decision, roles.label, roles.version) == (
+        "score",
+        "prediction",
+        "label",
+        "model_version",
+    )
     assert roles.key == ("request_id",)
     assert set(roles.left_out) == set(kinds) - set(roles.features)
 
@@ -192,7 +203,12 @@ def test_a_query_gets_the_window_bound(database_url: str) -> None:
 
 
 def test_composite_keys_join_labels(database_url: str) -> None:
-    write_table(database_url, "t", {"at": STAMP, "a": sa.Integer, "b": sa.Text}, hours(4, a=lambda i: i // 2, b=lambda i: "xy"[i % 2]))
+    write_table(
+        database_url,
+        "t",
+        {"at": STAMP, "a": sa.Integer, "b": sa.Text},
+        hours(4, a=lambda i: i // 2, b=lambda i: "xy"[i % 2]),
+    )
     write_table(database_url, "y", {"a": sa.Integer, "b": sa.Text, "label": sa.Boolean},
                 [{"a": 0, "b": "y", "label": True}, {"a": 1, "b": "x", "label": False}])  # fmt: skip
     model = config(key=["a", "b"], labels={"table": "y", "absent_means": 0, "delay": "1d"}, positive=True)
@@ -215,7 +231,12 @@ def test_labels_in_the_same_table_compare_by_meaning(database_url: str, positive
 
 def test_the_generic_cursor_gives_what_adbc_gives(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = {"at": STAMP, "n": sa.Integer, "d": sa.Numeric(12, 3), "b": sa.Boolean, "s": sa.Text}
-    write_table(database_url, "t", kinds, hours(24, n=lambda i: i, d=lambda i: i / 8, b=lambda i: i % 2 == 0, s=lambda i: f"v{i % 3}"))
+    write_table(
+        database_url,
+        "t",
+        kinds,
+        hours(24, n=lambda i: i, d=lambda i: i / 8, b=lambda i: i % 2 == 0, s=lambda i: f"v{i % 3}"),
+    )
     with opened(database_url) as fast:
         expected = table_of(fast, config())
     scanner = Database("main", SourceConfig.model_validate({"url": database_url}), adbc=False)
@@ -234,7 +255,9 @@ def test_a_folder_reads_as_a_database_does(tmp_path: Path, ending: str) -> None:
         table = pa.table({"at": pa.array(at, pa.timestamp("us", tz="UTC")), "id": [f"k{i % 15}" for i in range(20)],
                           "x": np.arange(20.0) + part, "b": [i % 2 == 0 for i in range(20)]})  # fmt: skip
         (pq.write_table if ending == "parquet" else pcsv.write_csv)(table, folder / f"{part}.{ending}")
-    source = open_source("lake", SourceConfig.model_validate({"path": str(tmp_path / "lake"), "format": ending}), zone="UTC")
+    source = open_source(
+        "lake", SourceConfig.model_validate({"path": str(tmp_path / "lake"), "format": ending}), zone="UTC"
+    )
     found = table_of(source, config())
     assert found.num_rows == 24
     assert set(found["b"].to_pylist()) == {"true", "false"}
@@ -257,7 +280,10 @@ def test_a_missing_sqlite_file_is_not_created(tmp_path: Path) -> None:
 
 
 def test_no_secret_reaches_a_message() -> None:
-    with opened("postgresql://me:hunter2@127.0.0.1:1/db?connect_timeout=1") as source, pytest.raises(TransientSourceError) as caught:
+    with (
+        opened("postgresql://me:hunter2@127.0.0.1:1/db?connect_timeout=1") as source,
+        pytest.raises(TransientSourceError) as caught,
+    ):
         source.roles(config())
     assert "hunter2" not in str(caught.value)
     assert caught.value.reason == "unreachable"
@@ -266,7 +292,9 @@ def test_no_secret_reaches_a_message() -> None:
 def test_a_slow_statement_and_a_locked_table_are_transient(postgres_url: str) -> None:
     write_table(postgres_url, "t", {"at": STAMP, "x": sa.Float}, hours(3, x=lambda i: i))
     slow = config(table=None, query="SELECT at, x, pg_sleep(3) IS NULL AS b FROM t")
-    source = open_source("main", SourceConfig.model_validate({"url": postgres_url, "statement_timeout": "1s"}), zone="UTC")
+    source = open_source(
+        "main", SourceConfig.model_validate({"url": postgres_url, "statement_timeout": "1s"}), zone="UTC"
+    )
     with pytest.raises(TransientSourceError, match="57014"):
         source.roles(slow)
     engine = sa.create_engine(postgres_url, poolclass=sa.NullPool)
@@ -327,7 +355,9 @@ def test_a_fingerprint_follows_the_rows(database_url: str) -> None:
 
 
 def test_importance_and_file_baselines_are_read(database_url: str, tmp_path: Path) -> None:
-    write_table(database_url, "t", {"at": STAMP, "x": sa.Integer, "b": sa.Boolean}, hours(3, x=lambda i: i, b=lambda i: True))
+    write_table(
+        database_url, "t", {"at": STAMP, "x": sa.Integer, "b": sa.Boolean}, hours(3, x=lambda i: i, b=lambda i: True)
+    )
     write_table(database_url, "w", {"feature": sa.Text, "importance": sa.Float}, [{"feature": "x", "importance": 0.5}])
     pcsv.write_csv(pa.table({"x": [1, 2], "b": [True, False]}), tmp_path / "train.csv")
     model = config(baseline={"file": str(tmp_path / "train.csv")}, features={"importance": {"table": "w"}})

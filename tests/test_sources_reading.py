@@ -83,7 +83,9 @@ def test_a_label_counts_from_its_landing(database_url: str) -> None:
         early = pa.Table.from_batches(list(source.read_labels(model, roles, WINDOW, now=DAY + timedelta(days=2))))
         stream = source.read_labels(model, roles, WINDOW, now=NOW)
         late = pa.Table.from_batches(list(stream))
-        marks = {source.fingerprint(model, roles, WINDOW, job=Job.LABELS, now=DAY + timedelta(days=d)) for d in (2, 3, 4)}
+        marks = {
+            source.fingerprint(model, roles, WINDOW, job=Job.LABELS, now=DAY + timedelta(days=d)) for d in (2, 3, 4)
+        }
     assert early["__label__"].to_pylist() == [True, None, None, None]
     assert late["__label__"].to_pylist() == [False, True, None, None]
     assert late["__decision__"].to_pylist() == [False, False, True, True]

@@ -74,7 +74,7 @@ def closest(name: str, among: Iterable[str]) -> list[str]:
     return [by_fold[fold] for fold in difflib.get_close_matches(name.casefold(), by_fold, n=3, cutoff=0.5)]
 
 
-def translate(error: BaseException, *, where: str) -> SourceError:
+def translate(error: BaseException, *, where: str) -> SourceError:  # noqa: PLR0911
     """Turn a driver's error into ours by its SQLSTATE, or by its text where the driver gives none.
 
     The driver's text never reaches the message: it may quote the address, the statement or the data.
@@ -86,7 +86,9 @@ def translate(error: BaseException, *, where: str) -> SourceError:
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or _state_of(text)
     if state and state.startswith(_TRANSIENT_STATES):
         what = "the statement ran into its time limit" if state == "57014" else "the database cannot answer just now"
-        return TransientSourceError(f"{where}: {what} (SQLSTATE {state})", reason="timeout" if state == "57014" else "db")
+        return TransientSourceError(
+            f"{where}: {what} (SQLSTATE {state})", reason="timeout" if state == "57014" else "db"
+        )
     if state:
         reason, what = _permanent(state)
         return PermanentSourceError(f"{where}: {what} (SQLSTATE {state})", reason=reason)

@@ -54,7 +54,9 @@ class Folder:
         files = self._files(relation.table)
         with self._errors():
             dataset = ds.dataset([str(f) for f in files], format=self.format)
-            schema = pa.unify_schemas([f.physical_schema for f in dataset.get_fragments()], promote_options="permissive")
+            schema = pa.unify_schemas(
+                [f.physical_schema for f in dataset.get_fragments()], promote_options="permissive"
+            )
             return dataset.replace_schema(schema)
 
     def _files(self, table: str) -> list[Path]:
@@ -75,7 +77,7 @@ class Folder:
             raise missing("table", table, among=names, where=self.where)
         return sorted(found)
 
-    def describe(self, relation: Relation, *, window: tuple[datetime, datetime] | None = None) -> list[ColumnInfo]:
+    def describe(self, relation: Relation, *, window: tuple[datetime, datetime] | None = None) -> list[ColumnInfo]:  # noqa: ARG002
         dataset = self._dataset(relation)
         with self._errors():
             head = dataset.head(_SAMPLE)
@@ -156,7 +158,9 @@ class Folder:
         columns = {name: ds.field(column) for name, column in names.items()}
         columns |= {f"__right{i}__": ds.field(column) for i, column in enumerate(join.right)}
         keys = list(zip(*(part.to_pylist() for part in left), strict=True))
-        probe = replace(scan, relation=join.relation, span=None, upto=None, keys=(join.right, list(dict.fromkeys(keys))))
+        probe = replace(
+            scan, relation=join.relation, span=None, upto=None, keys=(join.right, list(dict.fromkeys(keys)))
+        )
         parts = list(self._raw(dataset, columns, self._filter(probe, dataset.schema)))
         outputs = {n: normal.storage(batch.column(n)) for n in scan.reads if n in batch.schema.names}
         if parts:
@@ -228,7 +232,7 @@ def _type(kind: pa.DataType) -> str:
     return "date" if pa.types.is_date(kind) else str(kind)
 
 
-def _kind(kind: pa.DataType) -> Kind:
+def _kind(kind: pa.DataType) -> Kind:  # noqa: PLR0911
     if pa.types.is_boolean(kind):
         return "bool"
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,7 +19,7 @@ def storage(values: pa.Array | pa.ChunkedArray) -> pa.Array:
     return values.storage if isinstance(values, pa.ExtensionArray) else values
 
 
-def to_float(values: pa.Array) -> pa.Array:
+def to_float(values: pa.Array) -> pa.Array:  # noqa: PLR0911
     """Read numbers as float64; text that is no number becomes null, booleans 0 and 1; NaN stays NaN.
 
     Integers beyond 2^53 are rounded to the nearest float, as databases do in a cast to double precision.
@@ -45,7 +44,7 @@ def to_float(values: pa.Array) -> pa.Array:
 
 
 def to_text(values: pa.Array) -> pa.Array:
-    """Read categories as ``dictionary<int32, string>``: true / false, whole numbers without a fraction, text as it is."""
+    """Read categories as ``dictionary<int32, string>``: whole numbers without a fraction."""
     values = storage(values)
     kind = values.type
     if pa.types.is_dictionary(kind):
@@ -97,13 +96,15 @@ def _plain(value: Any) -> str | None:
 
 
 def to_truth(values: pa.Array, positive: Any) -> pa.Array:
-    """Compare labels or decisions with the configured positive value: ``1``, ``True``, ``"1"``, ``"true"``, ``1.0`` agree.
+    """Compare labels or decisions with the positive value: ``1``, ``True``, ``"1"``, ``"true"`` agree.
 
     A value that is missing stays null.
     """
     encoded = to_text(values)
     wanted = canonical(positive)
-    flags = pa.array([None if v is None else canonical(v) == wanted for v in encoded.dictionary.to_pylist()], pa.bool_())
+    flags = pa.array(
+        [None if v is None else canonical(v) == wanted for v in encoded.dictionary.to_pylist()], pa.bool_()
+    )
     return flags.take(encoded.indices) if len(flags) else pa.nulls(len(encoded), pa.bool_())
 
 
@@ -177,10 +178,6 @@ def any_column(values: list[Any]) -> pa.Array:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ValueError):
         return pa.array([_plain(v) for v in values], pa.string())
-
-
-def is_nan(values: pa.Array) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    return np.isnan(np.asarray(to_float(values).to_numpy(zero_copy_only=False)))
 
 
 def whole_text(values: pa.Array) -> pa.Array:

@@ -47,7 +47,7 @@ def prefetch(batches: Iterator[pa.RecordBatch], *, depth: int = 2) -> Iterator[p
         while (item := ready.get()) is not _END:
             if isinstance(item, BaseException):
                 raise item
-            yield item  # type: ignore[misc]
+            yield item
     finally:
         stop.set()
         thread.join()

@@ -166,7 +166,7 @@ class Source:
         infos = self._infos(relation)
         span = self._window_span(model, relation, window, now=now)
         reads = self._role_reads(model, roles, infos, span.time)
-        join = self._feature_join(model, features, reads, window) if model.features.table else None
+        join = self._feature_join(model, features, reads) if model.features.table else None
         if model.features.from_:
             reads["__json__"] = Read(model.features.from_, "raw", infos[model.features.from_])
         elif join is None:
@@ -195,15 +195,15 @@ class Source:
         ):
             if column is not None:
                 if column not in infos:
-                    raise missing("column", column, among=infos, where=f"{self._scanner.where}, {_relation(model).name}")
+                    raise missing(
+                        "column", column, among=infos, where=f"{self._scanner.where}, {_relation(model).name}"
+                    )
                 info = infos[column]
                 flags = how == "text" and info.kind == "bool"
                 reads[name] = Read(column, "bool" if flags else how, info)  # type: ignore[arg-type]
         return reads
 
-    def _feature_join(
-        self, model: ModelConfig, features: dict[str, str], reads: dict[str, Read], window: Window | None
-    ) -> Join:
+    def _feature_join(self, model: ModelConfig, features: dict[str, str], reads: dict[str, Read]) -> Join:
         other = Relation(table=model.features.table)
         infos = self._infos(other)
         key = tuple(model.features.key or model.key or ())
@@ -213,8 +213,8 @@ class Source:
                 f"{self._scanner.where}: `features.table` needs a `key` that both tables have", reason="key_missing"
             )
         own = self._infos(_relation(model))
-        for name in features:
-            reads[name] = replace(_feature_read(infos, name, features[name], self._scanner, other), joined=True)
+        for name, kind in features.items():
+            reads[name] = replace(_feature_read(infos, name, kind, self._scanner, other), joined=True)
         for name in model.segments:
             if name not in reads:
                 source, joined = (own, False) if name in own else (infos, True)
@@ -256,7 +256,9 @@ class Source:
         if DECISION in raw.schema.names:
             arrays[DECISION] = self._decisions(_column(raw, DECISION), model, roles)
         elif SCORE in arrays and model.threshold is not None:
-            arrays[DECISION] = pc.greater_equal(pc.if_else(pc.is_nan(arrays[SCORE]), None, arrays[SCORE]), model.threshold)
+            arrays[DECISION] = pc.greater_equal(
+                pc.if_else(pc.is_nan(arrays[SCORE]), None, arrays[SCORE]), model.threshold
+            )
         if VERSION in raw.schema.names:
             arrays[VERSION] = normal.to_text(_column(raw, VERSION)).cast(pa.string())
         return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
@@ -351,7 +353,9 @@ class Source:
             upto = Span(form, None, now + _TICK)
         among = (key, predictions, tuple(model.key or ())) if source is self else None
         start = predictions.window[0] if predictions.window else None
-        return source, Scan(relation, reads, upto=upto, among=among, window=(start, now) if start else predictions.window)
+        return source, Scan(
+            relation, reads, upto=upto, among=among, window=(start, now) if start else predictions.window
+        )
 
     def _labelled(
         self,
@@ -394,13 +398,17 @@ class Source:
         form = self._form(_relation(model), labels.time)
         landed = times.to_utc(_column(raw, LABEL_TIME), form)
         known = times.inside(landed, Span(form, None, now + _TICK))
-        return pc.if_else(known, truth, pa.scalar(None, pa.bool_())), pc.if_else(known, landed, pa.scalar(None, landed.type))
+        return pc.if_else(known, truth, pa.scalar(None, pa.bool_())), pc.if_else(
+            known, landed, pa.scalar(None, landed.type)
+        )
 
     def _other(self, name: str | None) -> Source:
         if name is None:
             return self
         if self._others is None:
-            raise PermanentSourceError(f"{self._scanner.where}: source {name!r} is not known here", reason="source_missing")
+            raise PermanentSourceError(
+                f"{self._scanner.where}: source {name!r} is not known here", reason="source_missing"
+            )
         return self._others(name)
 
     # --- skew ------------------------------------------------------------------------------------
@@ -422,8 +430,12 @@ class Source:
         features = self._shared(model, roles, far._infos(relation))
         entity = far_key if all(k in self._infos(_relation(model)) for k in far_key) else own_key
         n_window, picked = self._pick(model, roles, window, now=now, key=own_key)
-        online, moments, entities = self._online(model, roles, window, now=now, keys=picked, features=features, entity=entity)
-        found, duplicates = self._offline(model, far, relation, far_key, entities, moments, features, now=now, window=window)
+        online, moments, entities = self._online(
+            model, roles, window, now=now, keys=picked, features=features, entity=entity
+        )
+        found, duplicates = self._offline(
+            model, far, relation, far_key, entities, moments, features, now=now, window=window
+        )
         rows = [found.get(at) for at in range(online.num_rows)]
         matched = np.array([row is not None for row in rows], dtype=bool)
         columns = {
@@ -463,7 +475,9 @@ class Source:
                 if any(v is None for v in values):
                     continue
                 text = "\x1f".join(normal.canonical(v) for v in values)
-                rank = -int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), key=seed[:64], digest_size=8).digest())
+                rank = -int.from_bytes(
+                    hashlib.blake2b(text.encode("utf-8", "replace"), key=seed[:64], digest_size=8).digest()
+                )
                 if len(heap) < model.skew.sample:
                     heapq.heappush(heap, (rank, values))
                 elif rank > heap[0][0]:
@@ -501,7 +515,7 @@ class Source:
         table = table.take(pa.array(order, pa.int64()))
         return table.select(list(features)), table.column(TIME).to_pylist(), [entities[at] for at in order]
 
-    def _offline(
+    def _offline(  # noqa: PLR0917
         self,
         model: ModelConfig,
         far: Source,
@@ -539,7 +553,7 @@ class Source:
 
     # --- baselines and the rest ------------------------------------------------------------------
 
-    def read_relation(self, model: ModelConfig, roles: Roles, *, now: datetime | None = None) -> InputStream:
+    def read_relation(self, model: ModelConfig, roles: Roles, *, now: datetime | None = None) -> InputStream:  # noqa: ARG002
         """Stream the rows of a baseline that is a table, a query or a file: what it has of the model's columns."""
         config = model.baseline
         source: Source = self
@@ -590,7 +604,10 @@ class Source:
         relation = Relation(table=table.table)
         source._check_names([table.feature, table.weight], relation)
         infos = source._infos(relation)
-        reads = {"f": Read(table.feature, "text", infos[table.feature]), "w": Read(table.weight, "number", infos[table.weight])}
+        reads = {
+            "f": Read(table.feature, "text", infos[table.feature]),
+            "w": Read(table.weight, "number", infos[table.weight]),
+        }
         weights: dict[str, float] = {}
         for raw in source._scanner.scan(Scan(relation, reads)):
             names = normal.to_text(_column(raw, "f")).cast(pa.string()).to_pylist()
@@ -707,7 +724,9 @@ def _shape_loose(
         if name == SCORE:
             arrays[name] = normal.to_float(values)
         elif name == DECISION:
-            arrays[name] = normal.to_truth(normal.to_flags(values) if decision_kind == "bool" else values, model.positive)
+            arrays[name] = normal.to_truth(
+                normal.to_flags(values) if decision_kind == "bool" else values, model.positive
+            )
         elif name == VERSION:
             arrays[name] = normal.to_text(values).cast(pa.string())
         elif name != "__json__":

@@ -149,7 +149,9 @@ def _feature_pool(
     if features is None:
         return pool
     keys = set(model.features.key or model.key or []) if model.features.table else set()
-    return [info for info in pool if info.name not in keys and not (model.features.table and info.name == model.time.column)]
+    return [
+        info for info in pool if info.name not in keys and not (model.features.table and info.name == model.time.column)
+    ]
 
 
 def _is_glob(name: str) -> bool:
@@ -186,7 +188,7 @@ def _features(
     return kinds, rejected
 
 
-def _unfit(info: ColumnInfo, *, named: bool) -> str | None:
+def _unfit(info: ColumnInfo, *, named: bool) -> str | None:  # noqa: PLR0911
     if info.kind in ("time", "date"):
         return f"is a {info.kind} ({info.type}); derive a number from it to monitor it"
     if info.kind in ("json", "other"):

@@ -57,7 +57,10 @@ class Database:
             url = url.set(drivername="postgresql+psycopg") if "+" not in url.drivername else url
             arguments = {"connect_timeout": timeout, "options": self._pg_options(), "application_name": "ml-monitor"}
         try:
-            return sa.create_engine(url, poolclass=sa.NullPool, connect_args=arguments)
+            engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args=arguments)
+            if engine.driver == "psycopg":
+                sa.event.listen(engine, "connect", _forgive_far_times)
+            return engine  # noqa: TRY300
         except (sa.exc.SQLAlchemyError, ImportError) as error:
             raise PermanentSourceError(
                 f"{self.where}: no driver for {self.dialect_name!r} is installed", reason="driver"
@@ -87,13 +90,13 @@ class Database:
     def _literal_dialect(self) -> sa.Dialect:
         """A dialect whose literals are those of a server with standard strings (its default since 9.1)."""
         if self.dialect_name == "postgresql":
-            from sqlalchemy.dialects.postgresql.base import PGDialect
+            from sqlalchemy.dialects.postgresql.base import PGDialect  # noqa: PLC0415
 
-            dialect: sa.Dialect = PGDialect(paramstyle="named")
+            dialect: sa.Dialect = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
             dialect._backslash_escapes = False  # type: ignore[attr-defined]
             return dialect
         if self.dialect_name == "sqlite":
-            from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+            from sqlalchemy.dialects.sqlite.base import SQLiteDialect  # noqa: PLC0415
 
             return SQLiteDialect(paramstyle="named")
         return self._engine.dialect
@@ -101,10 +104,10 @@ class Database:
     def _connect_adbc(self) -> Any:
         self._check_file()
         if self.dialect_name == "sqlite":
-            from adbc_driver_sqlite import dbapi as sqlite
+            from adbc_driver_sqlite import dbapi as sqlite  # noqa: PLC0415
 
             return sqlite.connect(f"file:{quote(str(self._file()))}?mode=ro")
-        from adbc_driver_postgresql import dbapi as postgres
+        from adbc_driver_postgresql import dbapi as postgres  # noqa: PLC0415
 
         query = {
             **self.url.query,
@@ -142,7 +145,7 @@ class Database:
             schema, _, table = relation.table.rpartition(".")
             if schema and self._has_dotted(relation.table):
                 schema, table = "", relation.table
-            names = [sa.column(name) for name in dict.fromkeys(columns)]
+            names: list[Any] = [sa.column(name) for name in dict.fromkeys(columns)]
             return sa.table(_quoted(table), *names, schema=_quoted(schema) if schema else None).alias(alias)
         text = _ANY_COLON.sub(r"\\:", (relation.query or "").strip().rstrip(";"))
         start, end = window or (None, None)
@@ -183,7 +186,11 @@ class Database:
         declared = read.info.type
         if read.how == "number" and read.info.kind == "numeric" and _is_exact(declared):
             return sa.cast(column, sa.Double())
-        if read.how in ("text", "raw", "bool") and read.info.kind in ("other", "json") and self.dialect_name == "postgresql":
+        if (
+            read.how in ("text", "raw", "bool")
+            and read.info.kind in ("other", "json")
+            and self.dialect_name == "postgresql"
+        ):
             return sa.cast(column, sa.Text())
         if read.how == "text" and _is_exact(declared):
             return sa.cast(column, sa.Text())
@@ -229,7 +236,8 @@ class Database:
             conditions.append(self._among(scan.among, base))
         if scan.dedupe and scan.span:
             base, conditions = _newest(base, conditions, scan.dedupe, scan.span.time.column, needed), []
-        source, joined = base, None
+        source: Any = base
+        joined: Any = None
         if scan.join:
             if conditions:  # a `where` of the user's must not see the joined table's columns
                 kept = sa.select(*(base.c[name] for name in dict.fromkeys(needed))).where(*conditions)
@@ -292,9 +300,9 @@ class Database:
             yield from self._stream_rows(query, scan)
             return
         if self.dialect_name == "sqlite":
-            seed = sa.select(*(self._seed(read).label(name) for name, read in scan.reads.items()))
-            inner = query.subquery("q") if scan.limit is not None else None
-            query = sa.union_all(seed, sa.select(inner) if inner is not None else query)
+            seeds: list[Any] = [self._seed(read).label(name) for name, read in scan.reads.items()]
+            rows: Any = query if scan.limit is None else sa.select(query.subquery("q"))
+            query = sa.union_all(sa.select(*seeds), rows)
         yield from self._stream_adbc(self.compile(query), scan)
 
     def _stream_adbc(self, text: str, scan: Scan) -> Iterator[pa.RecordBatch]:
@@ -334,22 +342,29 @@ class Database:
         with self._connection() as connection:
             result = connection.execution_options(stream_results=True, yield_per=BATCH_ROWS).execute(query)
             for rows in result.partitions():
-                columns = [any_column(list(values)) for values in zip(*rows, strict=True)]
+                cells: Any = zip(*rows, strict=True)
+                columns = [any_column(list(values)) for values in cells]
                 yield pa.RecordBatch.from_arrays(columns, names=names)
 
     def aggregate(self, scan: Scan, *, time: str) -> tuple[int, Any, Any]:
         """Count the rows, and give the earliest and latest value of a column, as the database orders them."""
-        base = self._from(scan.relation, "t", [time, *(s.time.column for s in (scan.span, scan.upto) if s)], scan.window)
+        base = self._from(
+            scan.relation, "t", [time, *(s.time.column for s in (scan.span, scan.upto) if s)], scan.window
+        )
         conditions = [c for s in (scan.span, scan.upto) if s for c in self._span(s, base)]
         if scan.relation.where:
             conditions.append(sa.text(f"({_ANY_COLON.sub(chr(92) * 2 + ':', scan.relation.where)})"))
         if scan.among:
-            base2 = self._from(scan.relation, "t", [time, *scan.among[0], *([scan.upto.time.column] if scan.upto else [])], scan.window)
+            base2 = self._from(
+                scan.relation, "t", [time, *scan.among[0], *([scan.upto.time.column] if scan.upto else [])], scan.window
+            )
             conditions = [c for s in (scan.span, scan.upto) if s for c in self._span(s, base2)]
             conditions.append(self._among(scan.among, base2))
             base = base2
         moment = base.c[time]
-        query = sa.select(sa.func.count(), sa.func.min(moment), sa.func.max(moment)).select_from(base).where(*conditions)
+        query = (
+            sa.select(sa.func.count(), sa.func.min(moment), sa.func.max(moment)).select_from(base).where(*conditions)
+        )
         with self._connection() as connection:
             row = connection.exec_driver_sql(self._driver_text(query)).one()
             return int(row[0]), row[1], row[2]
@@ -483,6 +498,27 @@ class Database:
         self._engine.dispose()
 
 
+def _forgive_far_times(connection: Any, _record: Any) -> None:
+    """Read times that Python cannot hold (infinity, the year 10000) as missing, where psycopg would refuse the row."""
+    import psycopg  # noqa: PLC0415
+    from psycopg.types import datetime as loaders  # noqa: PLC0415
+
+    for name, loader in (
+        ("timestamptz", loaders.TimestamptzLoader),
+        ("timestamp", loaders.TimestampLoader),
+        ("date", loaders.DateLoader),
+    ):
+
+        class Forgiving(loader):  # type: ignore[misc, valid-type]
+            def load(self, data: Any) -> Any:
+                try:
+                    return super().load(data)
+                except psycopg.DataError:
+                    return None
+
+        connection.adapters.register_loader(name, Forgiving)
+
+
 class _MixedTypes(Exception):  # noqa: N818 - a signal to start again, never seen outside
     """SQLite held text in a column of numbers."""
 
@@ -542,7 +578,7 @@ def _literal(value: Any) -> Any:
     return sa.literal(value)
 
 
-def _newest(
+def _newest(  # noqa: PLR0917
     base: Any, conditions: Sequence[Any], key: Sequence[str], time: str | None, names: Sequence[str], alias: str = "d"
 ) -> Any:
     """Keep the latest row of each key; rows without a key are requests of their own and all stay."""
@@ -551,9 +587,11 @@ def _newest(
     rank = sa.func.row_number().over(partition_by=[base.c[name] for name in key], order_by=order).label("monitor_rank")
     inner = sa.select(*wanted, rank).where(*conditions).subquery("r")
     keyless = sa.or_(*(inner.c[name].is_(None) for name in key))
-    return sa.select(*(c for c in inner.c if c.key != "monitor_rank")).where(
-        sa.or_(inner.c.monitor_rank == 1, keyless)
-    ).subquery(alias)
+    return (
+        sa.select(*(c for c in inner.c if c.key != "monitor_rank"))
+        .where(sa.or_(inner.c.monitor_rank == 1, keyless))
+        .subquery(alias)
+    )
 
 
 def _type_name(kind: Any) -> str:
@@ -582,13 +620,13 @@ def _whole(value: Any) -> bool:
         return False
 
 
-def _kind(declared: str, present: Sequence[Any]) -> tuple[Kind, str]:
+def _kind(declared: str, present: Sequence[Any]) -> tuple[Kind, str]:  # noqa: PLR0911
     """Tell a column's kind by its declared type, and by its values where the type says little (SQLite, queries)."""
     numbers = bool(present) and all(isinstance(v, (int, float, Decimal)) for v in present)
     texts = bool(present) and all(isinstance(v, str) for v in present)
-    if present and all(isinstance(v, bool) for v in present) or "BOOL" in declared:
+    if (present and all(isinstance(v, bool) for v in present)) or "BOOL" in declared:
         return "bool", declared or "boolean"
-    if declared.startswith("TIMESTAMP") or declared.startswith("DATETIME"):
+    if declared.startswith(("TIMESTAMP", "DATETIME")):
         if texts or numbers:
             return "time", f"text in {declared}" if texts else f"number in {declared}"
         zone = any(getattr(v, "tzinfo", None) is not None for v in present) or "WITH TIME ZONE" in declared
@@ -606,7 +644,7 @@ def _kind(declared: str, present: Sequence[Any]) -> tuple[Kind, str]:
     return _kind_of_values(declared, present, numbers=numbers, texts=texts)
 
 
-def _kind_of_values(declared: str, present: Sequence[Any], *, numbers: bool, texts: bool) -> tuple[Kind, str]:
+def _kind_of_values(declared: str, present: Sequence[Any], *, numbers: bool, texts: bool) -> tuple[Kind, str]:  # noqa: PLR0911
     if not present:
         return ("other", declared) if declared and declared != "NULL" else ("numeric", "untyped")
     if numbers:
@@ -622,4 +660,3 @@ def _kind_of_values(declared: str, present: Sequence[Any], *, numbers: bool, tex
         return "json", declared or "json"
     mixed = all(isinstance(v, (int, float, str)) for v in present)
     return ("text", declared or "mixed") if mixed else ("other", declared or type(first).__name__)
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -191,8 +191,6 @@ def inside(times: pa.Array, span: Span) -> pa.Array:
     if span.end is not None:
         keep = pc.and_(keep, pc.fill_null(pc.less(times, pa.scalar(span.end, UTC_US)), False))
     return keep
-
-
 
 
 def scalar(bound: Any, kind: pa.DataType) -> pa.Scalar:
