@@ -173,7 +173,7 @@ class Source:
             for name in dict.fromkeys([*features, *roles.segments]):
                 reads[name] = _feature_read(infos, name, features.get(name, "categorical"), self._scanner, relation)
         scan = Scan(relation, reads, span=span, join=join, window=_pair(window, now))
-        duplicates = self._scanner.duplicates(scan, model.key) if self._needs_dedupe(model, infos) else 0
+        duplicates = self._scanner.duplicates(scan, model.key or ()) if self._needs_dedupe(model, infos) else 0
         return (replace(scan, dedupe=tuple(model.key or ())) if duplicates else scan), duplicates
 
     def _needs_dedupe(self, model: ModelConfig, infos: dict[str, ColumnInfo]) -> bool:
@@ -468,7 +468,7 @@ class Source:
         heap: list[tuple[int, tuple[Any, ...]]] = []
         n_window = 0
         for raw in self._scanner.scan(scan):
-            keep = times.inside(times.to_utc(_column(raw, TIME), scan.span.time), scan.span)  # type: ignore[union-attr]
+            keep = times.inside(times.to_utc(_column(raw, TIME), scan.span.time), scan.span)  # type: ignore[union-attr, arg-type]
             columns = [_column(raw, f"__key{i}__").filter(keep).to_pylist() for i in range(len(key))]
             for values in zip(*columns, strict=True):
                 n_window += 1
@@ -504,7 +504,7 @@ class Source:
         entities: list[tuple[Any, ...]] = []
         for chunk in _chunks(keys):
             for raw in self._scanner.scan(replace(scan, keys=(tuple(model.key or ()), chunk))):
-                keep = times.inside(times.to_utc(_column(raw, TIME), scan.span.time), scan.span)  # type: ignore[union-attr]
+                keep = times.inside(times.to_utc(_column(raw, TIME), scan.span.time), scan.span)  # type: ignore[union-attr, arg-type]
                 kept = raw.filter(keep)
                 parts.append(self._shape(kept, model, plain, features, span=scan.span))
                 entities += zip(*(_column(kept, f"__key{i}__").to_pylist() for i in range(len(entity))), strict=True)
@@ -589,7 +589,7 @@ class Source:
         if model.features.from_ in infos and not features:
             features = dict(roles.features)
             reads["__json__"] = Read(model.features.from_, "raw", infos[model.features.from_])
-        kinds = {n: infos[n].kind for n in reads if n in infos}
+        kinds: dict[str, str] = {n: infos[n].kind for n in reads if n in infos}
         decision_kind = infos[roles.decision].kind if roles.decision in infos else "text"
 
         def batches(_: InputStream) -> Iterator[pa.RecordBatch]:
