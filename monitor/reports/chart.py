@@ -8,7 +8,7 @@ from markupsafe import Markup
 from detectors.display import histogram, what_changed
 from detectors.profiles import CategoricalProfile, NumericProfile, ProfileError
 from monitor.config import Config
-from monitor.models import Baseline, Check, StoredProfile, Verdict, Window
+from monitor.models import Baseline, StoredProfile, Verdict, Window
 from monitor.reports import svg
 from monitor.reports.reading import Facts, ModelFacts, Reading
 from monitor.reports.text import GLYPHS, clean, metric_value, metric_words, short

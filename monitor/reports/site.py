@@ -452,7 +452,7 @@ class ModelSite:
             "baseline": views.baseline_words(baseline, self.zone),
             "importance": f"{weights[feature]:.3g}" if feature in weights else "",
             "drawing": drawing,
-            "axis": "",
+            "axis": views.axis_words(baseline, feature, counts.get(feature), min_rows=self.min_rows),
             "worst_drawing": worst_drawing,
             "worst_what": worst_what,
             "worst_href": f"{window_name(bad.window)}.html",
@@ -590,7 +590,8 @@ def _proof(sites: Sequence[ModelSite], *, zone: ZoneInfo) -> str:
     return (
         f"Checked {plural(features, 'feature')} of {plural(len(sites), 'model')} over {plural(len(windows), 'window')} "
         f"({sum(judged):,} comparisons of a feature with its baseline), from "
-        f"{when(min(w.window.start for w in windows), zone)} on. The oldest of the newest data is of {short(oldest[1])}: up to {when(oldest[0], zone)}."
+        f"{when(min(w.window.start for w in windows), zone)} on. "
+        f"The oldest of the newest data is of {short(oldest[1])}: up to {when(oldest[0], zone)}."
     )
 
 

@@ -365,6 +365,23 @@ def draw_bars(
     return svg.histogram(bars, label, width=width, height=height), what
 
 
+def axis_words(baseline: Baseline | None, column: str, profile: ColumnProfile | None, *, min_rows: int) -> str:
+    """What the axis of a large histogram spans, or its bars from left to right."""
+    if baseline is None or profile is None or column not in baseline.columns:
+        return ""
+    try:
+        bars = histogram(
+            baseline.columns[column].spec, baseline.columns[column].reference, profile, min_rows=min_rows, max_bars=48
+        )
+    except (ProfileError, ValueError):
+        return ""
+    if len(bars.edges) < 2:
+        return "Bars from left: " + ", ".join(short(label, 40) for label in bars.labels)
+    scale = ", logarithmic" if bars.log else ""
+    missing = "; the last bar is missing values" if len(bars.labels) >= len(bars.edges) else ""
+    return f"From {number(bars.edges[0])} to {number(bars.edges[-1])}{scale}; the outer bars are open{missing}."
+
+
 def feature_order(model: ModelFacts, facts: Facts) -> list[tuple[str, Result]]:
     """The features of a window and the result each is shown by, worst first."""
     weights = importance(model)

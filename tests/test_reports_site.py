@@ -1,0 +1,338 @@
+"""The pages say what the store holds, weigh little, and are the same bytes for the same store."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from datetime import timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from monitor.models import Check, Mute, RunState, Verdict
+from monitor.reports.chart import chart_png
+from monitor.reports.files import ReportError, safe_name, window_name, window_page_path, write_page
+from monitor.reports.site import build_site
+from monitor.reports.text import clean
+from tests.reports_world import DAY, START, FakeStore, config_for, day, world
+
+NOW = START + 8 * DAY + timedelta(hours=1)
+HOSTILE = [
+    "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{7*7}}", "</style><script>x", "../../etc/x",
+    "a\0b", "x" * 300, "Feature", "feature", "\u202egnp.exe", "a\ud800b", "&lt;b&gt;", "index", "con",
+]  # fmt: skip
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def words(page: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL))
+
+
+class Tags(HTMLParser):
+    """Tags and the names of their attributes, as a browser would see them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.links += [value or "" for name, value in attrs if name == "href"]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store, config = world()
+    return build_site(store, config, now=NOW, out=tmp_path_factory.mktemp("site"))
+
+
+def test_the_window_page_says_the_verdict_in_one_sentence_and_the_worst_feature_first(built: Path) -> None:
+    page = (built.parent / "fraud" / "2026-10-08.html").read_text()
+    heading = words(re.search(r"<h1>.*?</h1>", page, re.DOTALL)[0])  # type: ignore[index]
+    assert "alert" in heading
+    assert "1 of 4 features drifted" in heading
+    order = re.findall(r'<th scope="row"><a href="f-[^"]*">([^<]+)</a>', page)
+    assert order[0] == "amount"
+    assert sorted(order) == ["age", "amount", "country", "tenure"]
+    assert "2 windows in a row." in words(page)
+
+
+def test_the_window_page_shows_five_numbers_and_what_to_do(built: Path) -> None:
+    text = words((built.parent / "fraud" / "2026-10-08.html").read_text())
+    for part in (
+        "1 drifted",
+        "score PSI, limit 0.200",
+        "80.0 % ± 8.0",
+        "82.0 % labelled, 31 d old",
+        "out of range: amount",
+    ):
+        assert part in text
+    assert "online/offline differ: amount" in text
+    assert "pipeline bug (80.0 % sure)" in text
+    assert "What to do: Compare the named features" in text
+    assert "median 40" in text.replace("median 39", "median 40")
+    assert "+0 % on last week" in text
+
+
+def test_a_quiet_window_says_so_and_shows_the_same_features(built: Path) -> None:
+    page = (built.parent / "fraud" / "2026-10-02.html").read_text()
+    assert "nothing unusual in 4 features" in words(page)
+    assert page.count('class="h"') == 5, "four features and the score"
+    assert 'rel="prev" href="2026-10-01.html"' in page
+    assert 'rel="next" href="2026-10-03.html"' in page
+
+
+def test_every_link_of_every_page_leads_somewhere(built: Path) -> None:
+    pages = list(built.parent.rglob("*.html"))
+    assert len(pages) == 1 + 1 + 8 + 4
+    for page in pages:
+        tags = Tags()
+        tags.feed(page.read_text())
+        local = [link for link in tags.links if not link.startswith("https://")]
+        assert local
+        for link in local:
+            assert (page.parent / link.split("#")[0]).is_file(), f"{link} on {page.name}"
+
+
+def test_pages_need_no_script_and_no_other_file(built: Path) -> None:
+    for page in built.parent.rglob("*.html"):
+        tags = Tags()
+        tags.feed(page.read_text())
+        assert not tags.tags & {"script", "link", "img", "iframe", "object", "form"}
+        assert not tags.attributes & {"src", "onerror", "onclick", "onload"}
+        assert 'lang="en"' in page.read_text()
+
+
+def test_the_same_store_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        store, config = world()
+        build_site(store, config, now=NOW, out=tmp_path / name)
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+def test_a_second_build_rewrites_only_what_changed(tmp_path: Path) -> None:
+    store, config = world()
+    build_site(store, config, now=NOW, out=tmp_path)
+    for page in tmp_path.rglob("*.html"):
+        os.utime(page, (1, 1))
+    asked = store.asked
+    build_site(store, config, now=NOW + timedelta(minutes=1), out=tmp_path)
+    assert store.asked - asked == 2, "windows and results; no profile is read again"
+    assert [p.name for p in tmp_path.rglob("*.html") if p.stat().st_mtime > 1] == ["index.html"]
+    changed = next(r for r in store.found if r.window == day(0) and r.check is Check.SKEW)
+    store.found[store.found.index(changed)] = replace(changed, value=0.5, verdict=Verdict.ALERT)
+    build_site(store, config, now=NOW + timedelta(minutes=1), out=tmp_path)
+    assert "0.500" not in (tmp_path / "fraud" / "2026-10-01.html").read_text()
+    assert "50.0 %" in (tmp_path / "fraud" / "2026-10-01.html").read_text()
+
+
+def test_pages_older_than_keep_go_and_foreign_files_stay(tmp_path: Path) -> None:
+    store, config = world()
+    build_site(store, config, now=NOW, out=tmp_path)
+    (tmp_path / "fraud" / "2026-10-01.evidently.html").write_text("drill-down")
+    (tmp_path / "fraud" / "mine.html").write_text("a person's own")
+    kept = config.model_copy(update={"reports": config.reports.model_copy(update={"keep": timedelta(days=3)})})
+    build_site(store, kept, now=NOW, out=tmp_path)
+    names = {p.name for p in (tmp_path / "fraud").iterdir()}
+    assert not names & {"2026-10-01.html", "2026-10-01.evidently.html", "2026-10-04.html"}
+    assert names >= {"2026-10-07.html", "mine.html"}
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "said"),
+    [
+        (RunState.NO_DATA, None, "no rows arrived in this window"),
+        (RunState.INSUFFICIENT, "42 rows, min_rows is 50", "too few rows to say anything (42 rows, min_rows is 50)"),
+        (RunState.ERROR, "table_missing", "this window could not be read (table_missing)"),
+        (RunState.SKIPPED, "catchup_limit", "this window was skipped (catchup_limit)"),
+    ],
+)
+def test_not_being_able_to_say_is_shown_as_an_answer(
+    tmp_path: Path, state: RunState, reason: str | None, said: str
+) -> None:
+    store, config = world(shifted=0)
+    store.rows[-1] = replace(store.rows[-1], state=state, reason=reason, n_rows=0)
+    store.found = [r for r in store.found if r.window != day(7)]
+    build_site(store, config, now=NOW, out=tmp_path)
+    page = words((tmp_path / "fraud" / "2026-10-08.html").read_text())
+    assert said in page
+    assert said in words((tmp_path / "index.html").read_text())
+
+
+def test_a_restated_window_says_what_was_believed_before(tmp_path: Path) -> None:
+    store, config = world(shifted=0)
+    first = next(r for r in store.found if r.window == day(3) and r.metric == "recall")
+    store.found += [
+        replace(r, revision=1, **({"value": 0.6, "verdict": Verdict.ALERT} if r is first else {}))
+        for r in store.found
+        if r.window == day(3)
+    ]
+    store.rows[3] = replace(store.rows[3], revision=1)
+    build_site(store, config, now=NOW, out=tmp_path)
+    page = words((tmp_path / "fraud" / "2026-10-04.html").read_text())
+    assert "Restated (revision 1)" in page
+    assert "Recall: was ok at 91.0 %, is alert at 60.0 %" in page
+
+
+def test_silence_is_proved_and_open_incidents_come_first(tmp_path: Path) -> None:
+    quiet, config = world(shifted=0)
+    index = words(build_site(quiet, config, now=NOW, out=tmp_path / "a").read_text())
+    assert "All quiet: no open incident" in index
+    assert "Checked 4 features of 1 model over 8 windows (32 comparisons" in index
+    loud, config = world()
+    index = words(build_site(loud, config, now=NOW, out=tmp_path / "b").read_text())
+    assert index.index("1 open incident") < index.index("Models")
+    late = words(build_site(quiet, config, now=NOW + 4 * DAY, out=tmp_path / "c").read_text())
+    assert "the newest window ended 4 d ago" in late
+
+
+def test_windows_after_now_do_not_exist(tmp_path: Path) -> None:
+    store, config = world()
+    build_site(store, config, now=START + 4 * DAY, out=tmp_path)
+    assert not (tmp_path / "fraud" / "2026-10-05.html").exists()
+    assert "2026-10-05" not in (tmp_path / "fraud" / "2026-10-04.html").read_text()
+
+
+def test_hostile_names_and_values_stay_inert(tmp_path: Path) -> None:
+    store, config = world(model=HOSTILE[0], numeric=HOSTILE, categories=["<b>DE</b>", '"><img onerror=1>', "{{7*7}}"])
+    store.silenced = [Mute(HOSTILE[0], HOSTILE[1], None, HOSTILE[1], "\u202e{{7*7}}", START)]
+    index = build_site(store, config, now=NOW, out=tmp_path / "site")
+    pages = list((tmp_path / "site").rglob("*.html"))
+    assert len(pages) == 1 + 1 + 8 + len(HOSTILE) + 1, "no two names share a page"
+    assert not (tmp_path / "etc").exists()
+    for page in pages:
+        text = page.read_text()
+        tags = Tags()
+        tags.feed(text)
+        assert not tags.tags & {"script", "img", "b>"}
+        assert "onerror" not in tags.attributes
+        assert not re.search("[\u202a-\u202e\u2066-\u2069\0]", text)
+        assert len(page.name) < 100
+    assert "{{7*7}}" in "".join(p.read_text() for p in pages)
+    assert index.read_text().startswith("<!doctype html>")
+
+
+def test_rare_categories_are_never_named(tmp_path: Path) -> None:
+    store, config = world(categories=["DE", "FR"] * 200 + ["Jane Roe"])
+    build_site(store, config, now=NOW, out=tmp_path)
+    everything = "".join(p.read_text() for p in tmp_path.rglob("*.html"))
+    assert "(other)" in everything
+    assert "Jane Roe" not in everything
+
+
+def test_segments_with_few_rows_are_counted_and_not_named(tmp_path: Path) -> None:
+    store, config = world(shifted=0)
+    drift = next(r for r in store.found if r.window == day(7) and r.feature == "age" and r.metric == "psi")
+    store.found += [
+        replace(drift, segment="country=DE", n_current=200, verdict=Verdict.ALERT, value=0.4),
+        replace(drift, segment="country=Jane Roe", n_current=3, verdict=Verdict.CANNOT_TELL),
+    ]
+    build_site(store, config, now=NOW, out=tmp_path)
+    everything = "".join(p.read_text() for p in tmp_path.rglob("*.html"))
+    assert "country=DE" in everything
+    assert "1 segment with too few rows to be named" in everything
+    assert "Jane Roe" not in everything
+
+
+def test_a_runbook_that_is_no_web_address_is_not_a_link(tmp_path: Path) -> None:
+    store, _ = world()
+    build_site(store, config_for(runbook="javascript:alert(1)"), now=NOW, out=tmp_path)
+    page = (tmp_path / "fraud" / "2026-10-08.html").read_text()
+    assert "Runbook: javascript:alert(1)" in page
+    assert 'href="javascript' not in page
+
+
+def test_evidently_is_linked_once_its_page_is_there(tmp_path: Path) -> None:
+    store, config = world()
+    build_site(store, config, now=NOW, out=tmp_path)
+    page = tmp_path / "fraud" / "2026-10-08.html"
+    assert "drill-down" not in page.read_text()
+    (tmp_path / "fraud" / "2026-10-08.evidently.html").write_text("x")
+    build_site(store, config, now=NOW, out=tmp_path)
+    assert 'href="2026-10-08.evidently.html"' in page.read_text()
+
+
+def test_twenty_five_features_weigh_about_a_hundred_kilobytes(tmp_path: Path) -> None:
+    store, config = world(numeric=[f"num_{i:02}" for i in range(25)], windows=31, rows=200)
+    build_site(store, config, now=START + 31 * DAY, out=tmp_path)
+    assert (tmp_path / "fraud" / "2026-10-31.html").stat().st_size < 130_000
+
+
+def test_an_empty_store_gives_an_honest_index(tmp_path: Path) -> None:
+    index = words(build_site(FakeStore(), config_for(), now=NOW, out=tmp_path).read_text())
+    assert "No window has been looked at yet." in index
+    assert "All quiet" not in index
+
+
+def test_a_baseline_that_was_replaced_costs_the_picture_and_not_the_page(tmp_path: Path) -> None:
+    store, config = world()
+    store.kept = [replace(p, baseline_id=99) for p in store.kept]
+    build_site(store, config, now=NOW, out=tmp_path)
+    page = (tmp_path / "fraud" / "2026-10-08.html").read_text()
+    assert 'class="h"' not in page
+    assert "1 of 4 features drifted" in page
+
+
+def test_the_chart_is_a_png_of_the_worst_features(tmp_path: Path) -> None:
+    store, config = world()
+    png = chart_png(store, config, model="fraud", window=day(7))
+    assert png is not None
+    assert png.startswith(b"\x89PNG")
+    assert png == chart_png(store, config, model="fraud", window=day(7))
+    assert chart_png(store, config, model="fraud", window=day(1)) is None
+
+
+# --- names and files -----------------------------------------------------------------------------
+
+
+def test_names_are_safe_and_never_shared_even_where_case_is_ignored() -> None:
+    names = [safe_name(name) for name in HOSTILE]
+    assert len({name.lower() for name in names}) == len(HOSTILE)
+    assert all(re.fullmatch(r"[a-z0-9][a-z0-9_~-]{0,60}", name) for name in names)
+    assert safe_name("fraud_v7") == "fraud_v7"
+
+
+def test_windows_of_another_length_or_hour_have_a_page_of_their_own() -> None:
+    hour = replace(day(0), end=START + timedelta(hours=1))
+    late = replace(day(0), start=START + timedelta(hours=6), end=START + timedelta(hours=7))
+    assert [window_name(w) for w in (day(0), hour, late)] == ["2026-10-01", "2026-10-01_1h", "2026-10-01T0600Z_1h"]
+    assert window_page_path("../x", day(0)).count("/") == 1
+
+
+@pytest.mark.parametrize("name", ["../x.html", "a/../../x.html", "/etc/x", "a\0.html", "a\\b.html"])
+def test_nothing_is_written_outside_the_root(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ReportError, match="not a page name"):
+        write_page(tmp_path, name, "x")
+
+
+def test_a_linked_folder_is_not_written_through_and_a_linked_page_is_replaced(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    root.mkdir()
+    elsewhere.mkdir()
+    (root / "m").symlink_to(elsewhere)
+    with pytest.raises(ReportError, match="symbolic link"):
+        write_page(root, "m/x.html", "x")
+    (elsewhere / "target").write_text("keep")
+    (root / "index.html").symlink_to(elsewhere / "target")
+    write_page(root, "index.html", "new")
+    assert (elsewhere / "target").read_text() == "keep"
+    assert (root / "index.html").read_text() == "new"
+
+
+def test_a_folder_that_is_a_file_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("")
+    with pytest.raises(ReportError, match=r"reports\.dir cannot be used"):
+        build_site(FakeStore(), config_for(), now=NOW, out=tmp_path / "f")
+
+
+def test_cleaning_keeps_letters_of_every_script() -> None:
+    assert clean("größe 東京 שלום 👩‍👧") == "größe 東京 שלום 👩‍👧"
+    assert clean("a\u202eb\0c") == "a\ufffdb\ufffdc"
