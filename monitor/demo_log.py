@@ -44,7 +44,7 @@ FEATURES = NUMERIC + CATEGORICAL
 
 _APPLICATION_ID = 0x6D6C6D64  # "mlmd" in the SQLite header: tells a demo log from a database that must not be replaced
 _SHARES: dict[str, dict[str, float]] = {
-    "channel": {"web": 0.45, "branch": 0.30, "app": 0.17, "partner": 0.08},
+    "channel": {"web": 0.42, "branch": 0.30, "app": 0.14, "partner": 0.14},
     "region": {"north": 0.26, "south": 0.22, "east": 0.18, "west": 0.17, "centre": 0.17},
     "employment_type": {"salaried": 0.66, "self_employed": 0.17, "public": 0.12, "retired": 0.05},
     "purpose": {"car": 0.31, "home": 0.27, "debt_consolidation": 0.22, "education": 0.12, "other": 0.08},
