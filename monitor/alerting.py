@@ -22,6 +22,7 @@ from monitor.models import (
     Transition,
     Verdict,
     Window,
+    WindowRow,
 )
 from monitor.reports.files import window_page_path
 from monitor.service import Service
@@ -39,8 +40,7 @@ def conclude(service: Service, claim: Claim, seen: Seen, *, now: datetime) -> Ou
     series = service.store.series(claim.model)
     known = service.store.incidents(claim.model)
     step = _step(service, claim, seen.results, series, known, now=now)
-    causes = diagnosis.diagnose(service, claim, seen.results, step, now=now)
-    told = {incident.id: causes.get(incident.id, incident) for incident in step.incidents}
+    told = {incident.id: incident for incident in diagnosis.causes(service, claim, seen.results, step)}
     changes = [(transition, told.get(incident.id, incident)) for transition, incident in step.transitions]
     still_open = [i for i in known if i.state is IncidentState.OPEN and i.id not in told]
     queued = (
@@ -74,7 +74,7 @@ def _step(
     """A window taken in for the first time moves the state on; a restated one has the state computed anew."""
     model = service.model(claim.model)
     rules = rules_of(service.config, model, n_features=len({r.feature for r in results if r.feature is not None}))
-    muted = [m.feature for m in service.store.mutes() if m.model == claim.model and m.until > now]
+    muted = [m.feature for m in service.store.mutes() if m.model == claim.model and (m.until is None or m.until > now)]
     if claim.revision == 0:
         return incidents.advance(
             model=claim.model,
@@ -92,6 +92,7 @@ def _step(
         rules=rules,
         incidents=known,
         muted=muted,
+        tell=is_told(service, claim, now=now),
     )
 
 
@@ -172,11 +173,11 @@ def destinations(config: Config, model: ModelConfig | None, *, at_least: Verdict
 # --- what operators must know ----------------------------------------------------------------------
 
 
-def tell_skipped(service: Service, name: str, skipped: Sequence[Window], *, now: datetime) -> None:
+def skipped(service: Service, name: str, windows: Sequence[Window]) -> list[Queued]:
     """Windows that were passed over are told once, with the command that runs them."""
-    message = messages.skipped(name, skipped, reason="older than `worker.max_catch_up`")
-    key = f"skipped:{name}:{min(skipped).start.isoformat()}:{max(skipped).end.isoformat()}"
-    _enqueue(service, service.model(name), key, message)
+    message = messages.skipped(name, windows, reason="older than `worker.max_catch_up`")
+    key = f"skipped:{name}:{min(windows).start.isoformat()}:{max(windows).end.isoformat()}"
+    return _for_all(service, key, message)
 
 
 def source_broken(service: Service, claim: Claim, error: SourceError, *, now: datetime) -> list[Queued]:
@@ -185,20 +186,21 @@ def source_broken(service: Service, claim: Claim, error: SourceError, *, now: da
     models = [name for name in service.config.models if service.source_name(name) == source]
     message = messages.source_broken(source, reason=str(error), models=models)
     key = f"source:{source}:{error!s}:{now:%Y-%m-%d}"
-    return [(name, key, message) for name, _ in destinations(service.config, None, at_least=Verdict.ALERT)]
+    return _for_all(service, key, message)
 
 
-def tell_died(service: Service, claim: Claim, *, now: datetime) -> None:
+def given_up(service: Service, row: WindowRow) -> list[Queued]:
     """A window on which every attempt's worker died is given up, and people must know."""
     message = messages.operator(
-        f"{claim.model}: a window was given up",
-        f"The worker died {claim.attempt} times on the {claim.job.value} window from {messages.moment(claim.window.start)}."
+        f"{row.model}: a window was given up",
+        f"The worker died {row.attempt} times on the {row.job.value} window from {messages.moment(row.window.start)}."
         " Later windows go on.",
-        model=claim.model,
-        window=claim.window,
+        model=row.model,
+        window=row.window,
         advice="Look at the worker's log and memory; `monitor backfill` runs the window again.",
     )
-    _enqueue(service, service.model(claim.model), f"died:{claim.run_id}", message)
+    key = f"died:{row.model}:{row.job}:{row.window.start.isoformat()}:{row.revision}"
+    return _for_all(service, key, message)
 
 
 def close_removed(service: Service, config: Config) -> None:
@@ -208,7 +210,6 @@ def close_removed(service: Service, config: Config) -> None:
             service.store.save_incidents([replace(incident, state=IncidentState.REMOVED)])
 
 
-def _enqueue(service: Service, model: ModelConfig, key: str, message: Message) -> None:
-    service.store.enqueue(
-        [(name, key, message) for name, _ in destinations(service.config, model, at_least=Verdict.ALERT)]
-    )
+def _for_all(service: Service, key: str, message: Message) -> list[Queued]:
+    """What operators must know goes to every destination."""
+    return [(name, key, message) for name, _ in destinations(service.config, None, at_least=Verdict.ALERT)]

@@ -18,7 +18,7 @@ from monitor import counting, windows
 from monitor.config import Config, ModelConfig, RangeBaseline, RollingBaseline
 from monitor.models import DECISION, SCORE, Baseline, Check, Roles, StoredProfile, Verdict, Window
 from monitor.sources import Source
-from monitor.store import Store
+from monitor.store import ALL, Store
 
 UNDATED = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 2, tzinfo=UTC))
 """The window under which the profiles of a baseline without times (a table, a file) are kept."""
@@ -26,7 +26,7 @@ UNDATED = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 2, tzinfo=U
 MIN_BASELINE_WINDOWS = 3
 
 
-class NoBaseline(Exception):
+class NoBaselineError(Exception):
     """There is not enough reference data yet; the message says what is missing."""
 
 
@@ -77,7 +77,7 @@ def ensure(
 
     Raises
     ------
-    NoBaseline
+    NoBaselineError
         When the reference rows are missing or too few; asked again at the next window.
     """
     model = config.models[name]
@@ -106,7 +106,9 @@ def build(
         rows_of(span), kinds, bins=model.drift.bins, max_categories=model.features.max_categories, decision_edges=edges
     )
     if n_rows < model.min_rows:
-        raise NoBaseline(f"the baseline holds {n_rows} rows ({describe(model, span)}); min_rows is {model.min_rows}")
+        raise NoBaselineError(
+            f"the baseline holds {n_rows} rows ({describe(model, span)}); min_rows is {model.min_rows}"
+        )
     segments = segment_values(specs, roles, model)
     profiles: list[StoredProfile] = []
     for part in cut:
@@ -140,7 +142,7 @@ def reference(baseline: Baseline, config: Config, *, store: Store, window: Windo
     rolling = isinstance(model.baseline, RollingBaseline)
     if rolling:
         span = reference_span(model, window) or span
-    profiles = store.profiles(baseline.model, start=span.start, end=span.end, segment="*")
+    profiles = store.profiles(baseline.model, start=span.start, end=span.end, segment=ALL)
     if isinstance(model.baseline, RollingBaseline) and model.baseline.exclude_alerting:
         bad = alerting_windows(store, baseline.model, span)
         profiles = [p for p in profiles if p.window.start not in bad] or profiles

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -23,7 +22,7 @@ from detectors.profiles import (
 )
 from detectors.skew import SkewMeasure
 from detectors.statistic import Statistic
-from monitor.config import DriftLimits, FeatureDrift, ModelConfig, PerformanceLimit, Tolerance
+from monitor.config import FeatureDrift, ModelConfig, NullLimits, Tolerance
 from monitor.models import DECISION, SCORE, Check, Result, Verdict, Window
 from monitor.thresholds import (
     Judgement,
@@ -79,7 +78,7 @@ def feature_drift(
     alpha = drift.significance / max(1, n_tests or sum(len(_metrics(scope, c)) for c in judged.values()))
     results = []
     for name, column in judged.items():
-        own = drift.features.get(name, FeatureDrift())
+        warn, alert = drift.limits(name)
         results += compare_column(
             scope,
             column,
@@ -88,8 +87,8 @@ def feature_drift(
             feature=name,
             segment=segment,
             metrics=_metrics(scope, column),
-            warn={**drift.warn, **own.warn},
-            alert={**drift.alert, **own.alert},
+            warn=warn,
+            alert=alert,
             alpha=alpha,
         )
     if top is not None:
@@ -152,8 +151,8 @@ def compare_column(
     feature: str | None,
     segment: str | None,
     metrics: Sequence[str],
-    warn: DriftLimits,
-    alert: DriftLimits,
+    warn: Mapping[Any, float],
+    alert: Mapping[Any, float],
     alpha: float,
     against: str = "baseline",
 ) -> list[Result]:
@@ -168,7 +167,7 @@ def compare_column(
         if not (detector.numeric if numeric else detector.categorical):
             continue
         found = Statistic(None) if scarce else detector.function(spec, reference, current)
-        effect = found.detail.get("corrected", found.value)
+        effect = found.detail.get("psi_corrected", found.value)
         judged = scarce or judge_effect(
             effect, found.p_value, warn=warn.get(metric), alert=alert.get(metric), alpha=alpha
         )
@@ -230,12 +229,14 @@ def score_drift(
                 against=against,
             )
         if DECISION in side and DECISION in current:
-            results.append(_decision_rate(scope, side[DECISION], current[DECISION], segment, alpha, against))
+            results.append(
+                _decision_rate(scope, side[DECISION], current[DECISION], segment=segment, alpha=alpha, against=against)
+            )
     return results
 
 
 def _decision_rate(
-    scope: Scope, column: Column, current: ColumnProfile, segment: str | None, alpha: float, against: str
+    scope: Scope, column: Column, current: ColumnProfile, *, segment: str | None, alpha: float, against: str
 ) -> Result:
     before, n_before = positive_share(column.spec, column.reference, scope.model.positive)
     after, n_after = positive_share(column.spec, current, scope.model.positive)
@@ -297,11 +298,11 @@ def data_quality(scope: Scope, columns: Mapping[str, Column], current: Mapping[s
                 scope,
                 name,
                 "missing_rate",
-                (reference.missing, reference.n),
-                (profile.missing, profile.n),
-                alpha,
-                scope.model.drift.nulls,
-                "missing",
+                before=(reference.missing, reference.n),
+                after=(profile.missing, profile.n),
+                alpha=alpha,
+                limits=scope.model.drift.nulls,
+                noun="missing",
             )
         )
         if isinstance(reference, CategoricalProfile) and isinstance(profile, CategoricalProfile):
@@ -310,21 +311,27 @@ def data_quality(scope: Scope, columns: Mapping[str, Column], current: Mapping[s
                     scope,
                     name,
                     "unseen_rate",
-                    (reference.unseen, reference.n),
-                    (profile.unseen, profile.n),
-                    alpha,
-                    scope.model.quality.unseen,
-                    "values not in the baseline",
+                    before=(reference.unseen, reference.n),
+                    after=(profile.unseen, profile.n),
+                    alpha=alpha,
+                    limits=scope.model.quality.unseen,
+                    noun="values not in the baseline",
                     rise_only=True,
                 )
             )
         elif isinstance(spec, NumericSpec) and isinstance(reference, NumericProfile):
-            results += _numeric_quality(scope, name, spec, reference, profile, alpha)
+            results += _numeric_quality(scope, name, spec=spec, reference=reference, profile=profile, alpha=alpha)
     return results
 
 
 def _numeric_quality(
-    scope: Scope, name: str, spec: NumericSpec, reference: NumericProfile, profile: ColumnProfile, alpha: float
+    scope: Scope,
+    name: str,
+    *,
+    spec: NumericSpec,
+    reference: NumericProfile,
+    profile: ColumnProfile,
+    alpha: float,
 ) -> list[Result]:
     if not isinstance(profile, NumericProfile):
         return []
@@ -334,11 +341,11 @@ def _numeric_quality(
             scope,
             name,
             "out_of_range_rate",
-            (before, reference.n),
-            (after, profile.n),
-            alpha,
-            scope.model.quality.out_of_range,
-            "outside the baseline's range",
+            before=(before, reference.n),
+            after=(after, profile.n),
+            alpha=alpha,
+            limits=scope.model.quality.out_of_range,
+            noun="outside the baseline's range",
             rise_only=True,
         )
     ]
@@ -363,12 +370,12 @@ def _share_change(
     scope: Scope,
     feature: str,
     metric: str,
+    *,
     before: tuple[int, int],
     after: tuple[int, int],
     alpha: float,
-    limits: Any,
+    limits: NullLimits,
     noun: str,
-    *,
     rise_only: bool = False,
 ) -> Result:
     (k_before, n_before), (k_after, n_after) = before, after
@@ -491,7 +498,16 @@ def realized_performance(
     coverage = n_labelled / n_rows if n_rows else None
     results = []
     for metric, measure in measures.items():
-        judged = _judge_measure(scope, metric, measure, reference, n_labelled, n_rows, coverage, mature)
+        judged = _judge_measure(
+            scope,
+            metric,
+            measure,
+            reference=reference,
+            n_labelled=n_labelled,
+            n_rows=n_rows,
+            coverage=coverage,
+            mature=mature,
+        )
         known = None if reference is None else reference.get(metric)
         detail: dict[str, Any] = {"age_days": round(age_days, 3), "n_labelled": n_labelled, "mature": mature}
         if known is not None and known.value is not None:
@@ -527,6 +543,7 @@ def _judge_measure(
     scope: Scope,
     metric: str,
     measure: Measure,
+    *,
     reference: Mapping[str, Measure] | None,
     n_labelled: int,
     n_rows: int,
@@ -549,8 +566,7 @@ def _judge_measure(
     if known is not None and known.value is not None and known.low is not None and known.high is not None:
         triple = (known.value, known.low, known.high)
     interval = None if measure.low is None or measure.high is None else (measure.low, measure.high)
-    warn: dict[Any, PerformanceLimit] = dict(limits.warn)
-    alert: dict[Any, PerformanceLimit] = dict(limits.alert)
+    warn, alert = limits.limits()
     return judge_performance(
         measure.value,
         interval,
@@ -565,13 +581,10 @@ def _judge_measure(
 
 
 def tolerance(model: ModelConfig, feature: str) -> Tolerance:
-    """The tolerance of one feature: its own (a name or a glob), else the check's."""
+    """The tolerance of one feature: its own, else the check's."""
     if model.skew is None:
         return Tolerance()
-    for pattern, own in model.skew.tolerances.items():
-        if fnmatch.fnmatchcase(feature, pattern):
-            return own
-    return model.skew.tolerance
+    return model.skew.tolerances.get(feature, model.skew.tolerance)
 
 
 def skew(

@@ -37,10 +37,10 @@ class Verdict:
 def run_demo(out: Path, *, seed: int, as_json: bool) -> int:
     """Write the log, live through its days, draw the report, and hold what was found against what was planted."""
     started = time.monotonic()
-    start_logging()
     config_file = _fresh_folder(out)
     truth = write_demo_log(out / "demo.db", seed=seed)
-    config = load(config_file, env=_environment(out))
+    config = load(config_file, env=_environment())
+    start_logging(config)
     store = Store.open(config.store.get_secret_value())
     service = Service(config, store)
     try:
@@ -82,7 +82,7 @@ def _fresh_folder(out: Path) -> Path:
     return config_file
 
 
-def _environment(out: Path) -> dict[str, str]:
+def _environment() -> dict[str, str]:
     """The demo keeps to its own folder, whatever the shell's variables say about a real store."""
     return {key: value for key, value in os.environ.items() if not key.startswith("MONITOR_")}
 

@@ -12,6 +12,7 @@ from monitor.channels import ChannelError, open_channel
 from monitor.models import IncidentState, RunState
 from monitor.service import Service
 from monitor.sources import SourceError
+from monitor.store.schema import REVISION
 
 PACKAGES = (
     "ml-monitor",
@@ -50,7 +51,7 @@ def _versions() -> list[dict[str, Any]]:
 
 def _store(service: Service) -> list[dict[str, Any]]:
     problems = service.store.check()
-    found = [_finding("store", f"{service.store.dialect}, revision {service.store.revision}")]
+    found = [_finding("store", f"{service.store.dialect}, revision {REVISION}")]
     return found + [_finding("store", problem, ok=False) for problem in problems]
 
 

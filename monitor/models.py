@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from detectors.profiles import Column, ColumnProfile, ColumnSpec
+from detectors.score_labels import ScoreLabels
 
 
 class Verdict(StrEnum):
@@ -144,14 +145,14 @@ class Result:
 class StoredProfile:
     """The counts of one column in one window, over the edges of baseline ``baseline_id``.
 
-    ``column`` is the feature's name, or ``__score__`` / ``__decision__``; ``segment`` is ``None`` for all rows,
+    ``column`` is the feature's name, ``__score__``, ``__decision__``, or ``__labels__``; ``segment`` is ``None`` for all rows,
     else ``column=value``.
     """
 
     model: str
     window: Window
     column: str
-    profile: ColumnProfile
+    profile: ColumnProfile | ScoreLabels
     segment: str | None = None
     baseline_id: int | None = None
 

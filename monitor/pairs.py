@@ -18,7 +18,7 @@ from monitor.sources import Pairs
 
 def compare(found: Pairs, model: ModelConfig, roles: Roles) -> dict[str, SkewMeasure]:
     """One measure for each feature that both sides have; empty when nothing was sampled."""
-    kinds = found.features or roles.features
+    kinds = roles.features
     both = [name for name in found.online.column_names if name in found.offline.column_names and name in kinds]
     matched = np.asarray(found.matched, dtype=bool)
     measures = {}

@@ -14,9 +14,10 @@ from datetime import datetime
 import structlog
 
 from detectors.classification import performance
+from detectors.profiles import ColumnProfile
 from monitor import alerting, baselines, checks, counting, pairs, schedule
-from monitor.baselines import NoBaseline
-from monitor.models import DECISION, SCORE, Claim, Job, Result, RunState, StoredProfile, Verdict
+from monitor.baselines import NoBaselineError
+from monitor.models import DECISION, SCORE, Check, Claim, Job, Result, RunState, StoredProfile, Verdict
 from monitor.service import Service
 from monitor.sources import SourceError, TransientSourceError
 
@@ -76,7 +77,7 @@ def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
                 window=claim.window,
                 now=now,
             )
-        except NoBaseline as missing:
+        except NoBaselineError as missing:
             return without_baseline(service, scope, claim, mark, str(missing))
         known = {name: spec for name, spec in baseline.specs().items() if baselines.is_readable(name, roles)}
         counts = counting.count(
@@ -109,7 +110,7 @@ def skew(service: Service, claim: Claim, now: datetime) -> Seen:
         scope,
         pairs.compare(found, model, roles),
         n_sampled=found.n_sampled,
-        n_matched=int(found.matched.sum()),
+        n_matched=found.n_matched,
         n_window=found.n_window,
     )
     return Seen(state_of(results, found.n_sampled), found.n_window, None, mark, results)
@@ -180,11 +181,9 @@ class RunReport:
 
 def plan_model(service: Service, name: str, *, now: datetime, report: RunReport | None = None) -> None:
     """Write down what is due for one model; a broken source of one never keeps the others from being planned."""
-    skipped = schedule.plan(service, name, now=now)
-    if skipped:
-        alerting.tell_skipped(service, name, skipped, now=now)
-        if report is not None:
-            report.skipped += len(skipped)
+    skipped = schedule.plan(service, name, now=now, announce=lambda windows: alerting.skipped(service, name, windows))
+    if report is not None:
+        report.skipped += len(skipped)
     try:
         schedule.recheck(service, name, now=now)
     except SourceError as error:
@@ -211,19 +210,17 @@ def give_up(service: Service, claim: Claim, error: SourceError, *, now: datetime
     passing = isinstance(error, TransientSourceError) and claim.attempt < worker.max_attempts
     messages = [] if passing else alerting.source_broken(service, claim, error, now=now)
     retry_in = worker.tick * 2**claim.attempt if passing else None
-    service.store.fail(claim, reason=str(error), retry_in=retry_in, operator_messages=messages)
+    service.store.fail(claim, reason=str(error), retry_at=retry_in, operator_messages=messages)
     return RunState.PENDING if passing else RunState.ERROR
 
 
 def without_baseline(service: Service, scope: checks.Scope, claim: Claim, mark: str, why: str) -> Seen:
     """A window before there is anything to compare with: an answer, not an error."""
-    result = scope.result(
-        checks.Check.FEATURE_DRIFT, "psi", value=None, verdict=Verdict.CANNOT_TELL, detail={"reason": why}
-    )
+    result = scope.result(Check.FEATURE_DRIFT, "psi", value=None, verdict=Verdict.CANNOT_TELL, detail={"reason": why})
     return Seen(RunState.INSUFFICIENT, 0, why, mark, [result])
 
 
-def previous_score(service: Service, claim: Claim) -> dict[str, baselines.ColumnProfile]:
+def previous_score(service: Service, claim: Claim) -> dict[str, ColumnProfile]:
     """Score and decision counts of the window before, from the store."""
     span = claim.window.length
     kept = service.store.profiles(

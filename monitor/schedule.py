@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from monitor import windows
-from monitor.config import ModelConfig
-from monitor.models import Job, Roles, RunState, Window, WindowRow
+from monitor.config import Config, ModelConfig, parse_duration, spec_hash
+from monitor.models import Job, Message, Roles, RunState, Window, WindowRow
 from monitor.service import Service
 from monitor.sources import Source, SourceError
 
+Queued = tuple[str, str, Message]
 RESTATABLE = (RunState.OK, RunState.NO_DATA, RunState.INSUFFICIENT)
 
 
@@ -31,7 +33,9 @@ def settle(model: ModelConfig, job: Job) -> timedelta:
     return model.settle
 
 
-def plan(service: Service, name: str, *, now: datetime) -> list[Window]:
+def plan(
+    service: Service, name: str, *, now: datetime, announce: Callable[[list[Window]], list[Queued]]
+) -> list[Window]:
     """Write down the windows of a model that have become due; return those that were skipped.
 
     Windows older than ``worker.max_catch_up`` when they are first seen are not run but kept as ``skipped``, so that
@@ -43,33 +47,29 @@ def plan(service: Service, name: str, *, now: datetime) -> list[Window]:
     start = service.store.monitor_start(name, first)
     skipped: list[Window] = []
     for job in jobs(model, known_roles(service, name, now=now)):
-        since = service.store.last_planned(name, job) or start
+        since = _last_planned(service, name, job, now=now) or start
         due = windows.due_windows(
             model.window, zone, start=max(start, since), now=now, settle=settle(model, job), anchor=model.start
         )
         run, skip = windows.split_catch_up(due, now=now, max_catch_up=limit)
         if skip:
-            service.store.skip(name, job, skip, spec_version="", reason="catchup_limit")
+            service.store.skip(
+                name, job, skip, spec_version=spec_hash(model), reason="catchup_limit", operator_messages=announce(skip)
+            )
             skipped += skip
         if run:
-            service.store.plan(name, job, run, spec_version="")
+            service.store.plan(name, job, run, spec_version=spec_hash(model))
     return skipped
 
 
 def plan_range(service: Service, name: str, *, start: datetime, end: datetime, now: datetime, alerts: bool) -> int:
     """Write down every window of a range, also those that were skipped before; return how many there are."""
     model, planned = service.model(name), 0
-    found = [
-        window
-        for window in windows.cuts(model.window, service.config.zone, start=start, end=end, anchor=model.start)
-        if window.start >= start and window.end <= end
-    ]
+    found = list(windows.cuts(model.window, service.config.zone, start=start, end=end, anchor=model.start))
     service.store.monitor_start(name, found[0].start if found else start)
     for job in jobs(model, known_roles(service, name, now=now)):
         closed = [window for window in found if window.end + settle(model, job) <= now]
-        service.store.plan(name, job, closed, spec_version="", alerts=alerts)
-        for row in service.store.windows(name, job, start=start, end=end, states=[RunState.SKIPPED, RunState.ERROR]):
-            service.store.reopen(name, job, row.window, reason="backfill")
+        service.store.plan(name, job, closed, spec_version=spec_hash(model), alerts=alerts, again=True)
         planned += len(closed)
     return planned
 
@@ -83,8 +83,10 @@ def recheck(service: Service, name: str, *, now: datetime) -> int:
     for job in jobs(model, roles):
         young = [
             row
-            for row in service.store.windows(name, job, start=now - _horizon(model, job), end=now, states=RESTATABLE)
-            if _worth_a_look(row, model, now)
+            for row in service.store.windows(
+                name, job, start=now - _horizon(model, job, service.config), end=now, states=RESTATABLE
+            )
+            if _worth_a_look(row, model, config=service.config, now=now)
         ]
         if not young:
             continue
@@ -117,13 +119,13 @@ def known_roles(service: Service, name: str, *, now: datetime) -> Roles | None:
         return None
 
 
-def _horizon(model: ModelConfig, job: Job) -> timedelta:
+def _horizon(model: ModelConfig, job: Job, config: Config) -> timedelta:
     """How far back a closed window may still change."""
     delay = model.labels.delay if job is Job.LABELS and model.labels is not None else timedelta(0)
-    return delay + model.lateness + _length(model) * 2
+    return delay + model.lateness + 2 * length(model, config)
 
 
-def _worth_a_look(row: WindowRow, model: ModelConfig, now: datetime) -> bool:
+def _worth_a_look(row: WindowRow, model: ModelConfig, *, config: Config, now: datetime) -> bool:
     """Whether a closed window should be looked at again.
 
     Looks thin out with the window's age (each when it is a quarter older), so that neither a big table is counted at
@@ -136,18 +138,32 @@ def _worth_a_look(row: WindowRow, model: ModelConfig, now: datetime) -> bool:
     if row.job is Job.LABELS and is_mature(model, row.window, now=now) != is_mature(model, row.window, now=last):
         return True
     age = last - row.window.end
-    return now - last >= max(_length(model) / 4, age / 4, timedelta(minutes=5))
+    return now - last >= max(length(model, config) / 4, age / 4, timedelta(minutes=5))
 
 
-def _length(model: ModelConfig) -> timedelta:
-    return windows.nominal_length(model.window)
+def _last_planned(service: Service, name: str, job: Job, *, now: datetime) -> datetime | None:
+    """The end of the newest window that is written down; ``None`` where the last one is longer ago than catch-up.
+
+    Windows are planned without gaps, so only what comes after it has to be looked for.
+    """
+    model = service.model(name)
+    since = now - service.config.worker.max_catch_up - 2 * length(model, service.config)
+    rows = service.store.windows(name, job, start=since)
+    return max((row.window.end for row in rows), default=None)
+
+
+def length(model: ModelConfig, config: Config) -> timedelta:
+    """About how long the model's windows are; days with a clock change aside."""
+    try:
+        return parse_duration(model.window)
+    except ValueError:
+        some = datetime(2024, 1, 1, tzinfo=UTC)
+        cut = windows.cuts(model.window, config.zone, start=some, end=some + timedelta(days=800))
+        return next(cut).length
 
 
 def _first_cut(service: Service, name: str, earliest: datetime) -> datetime:
     model = service.model(name)
-    for window in windows.cuts(
-        model.window, service.config.zone, start=earliest, end=earliest + 2 * _length(model), anchor=model.start
-    ):
-        if window.start >= earliest:
-            return window.start
-    return earliest
+    ahead = 3 * length(model, service.config)
+    cut = windows.cuts(model.window, service.config.zone, start=earliest, end=earliest + ahead, anchor=model.start)
+    return next((window.start for window in cut), earliest)

@@ -2,24 +2,62 @@
 
 from __future__ import annotations
 
+import random
 import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from monitor import messages
-from monitor.channels import Channel, ChannelError, open_channel
-from monitor.delivery import DeliveryReport, deliver
+from monitor.channels import ChannelError, kind_of, open_channel, open_channels
+from monitor.delivery import DeliveryReport, Lane, Pace, deliver
 from monitor.models import OutboxItem, Verdict
 from monitor.service import Service
 
-
-def deliver_due(service: Service, *, stop: threading.Event | None = None) -> DeliveryReport:
-    """Send what is due, one lane for each destination."""
-    return deliver(service.store, channels(service), stop=stop)
+_PATIENT = Pace()
+_LOCAL = Pace(min_interval=0.0)
 
 
-def channels(service: Service) -> dict[str, Channel]:
-    """The configured destinations, ready to send."""
-    return {name: open_channel(name, told) for name, told in service.config.alerts.destinations.items()}
+class Sender:
+    """Channels that are opened once, and what is remembered of them between two rounds (pauses, broken lanes)."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        told = service.config.alerts.destinations
+        self._channels = open_channels(told)
+        self._fallbacks = {name: destination.fallback for name, destination in told.items()}
+        only_local = all(kind_of(destination) == "console" for destination in told.values())
+        self._pace = _LOCAL if only_local else _PATIENT
+        self._lanes: dict[str, Lane] = {}
+
+    def deliver(self, *, stop: threading.Event | None = None) -> DeliveryReport:
+        """Send what is due, one lane for each destination."""
+        ended: Callable[[], bool] = stop.is_set if stop is not None else lambda: False
+        return deliver(
+            self._service.store,
+            self._channels,
+            clock=lambda: datetime.now(UTC),
+            sleep=stop.wait if stop is not None else time.sleep,
+            rng=random.Random(),  # noqa: S311 - jitter
+            lanes=self._lanes,
+            fallbacks=self._fallbacks,
+            pace=self._pace,
+            stop=ended,
+        )
+
+    def close(self) -> None:
+        for channel in self._channels.values():
+            channel.close()
+
+
+def deliver_due(service: Service) -> DeliveryReport:
+    """One round of delivery, for commands that run once."""
+    sender = Sender(service)
+    try:
+        return sender.deliver()
+    finally:
+        sender.close()
 
 
 def send_test(service: Service, names: list[str]) -> list[dict[str, Any]]:
@@ -32,11 +70,13 @@ def send_test(service: Service, names: list[str]) -> list[dict[str, Any]]:
     )
     told = []
     for name in names:
-        item = OutboxItem(0, name, message, 0, messages.now_utc(), "test")
+        item = OutboxItem(0, name, message, 0, datetime.now(UTC), "test")
         try:
-            open_channel(name, service.config.alerts.destinations[name]).send(item)
+            channel = open_channel(name, service.config.alerts.destinations[name])
+            channel.send(item)
+            channel.close()
         except ChannelError as error:
-            told.append({"destination": name, "ok": False, "text": str(error)})
+            told.append({"destination": name, "ok": False, "text": error.reason})
         else:
             told.append({"destination": name, "ok": True, "text": "delivered"})
     return told

@@ -29,7 +29,7 @@ from monitor.config_file import ConfigErrors, load
 from monitor.drawing import draw
 from monitor.models import Claim
 from monitor.run import RunReport, plan_model, run_window
-from monitor.sending import deliver_due
+from monitor.sending import Sender
 from monitor.service import Service
 from monitor.store import Store, StoreError
 
@@ -56,6 +56,7 @@ class Worker:
         self._busy = threading.Lock()
         self._ticks = 0
         self._dirty = False
+        self._sender: Sender | None = None
 
     def run(self, *, max_ticks: int | None = None) -> int:
         """Work until SIGTERM, SIGINT, or ``max_ticks``; the exit code is 0 after an orderly stop."""
@@ -139,12 +140,14 @@ class Worker:
             thread.join()
 
     def _deliver(self, service: Service) -> None:
-        report = deliver_due(service, stop=self.stopping)
-        self.vital.delivered(report)
+        if self._sender is None:
+            self._sender = Sender(service)
+        self.vital.delivered(self._sender.deliver(stop=self.stopping))
 
     def _reap(self, service: Service) -> None:
-        for claim in service.store.reap(max_attempts=self.config.worker.max_attempts):
-            alerting.tell_died(service, claim, now=datetime.now(UTC))
+        service.store.reap(
+            max_attempts=self.config.worker.max_attempts, announce=lambda row: alerting.given_up(service, row)
+        )
 
     def _prune(self, service: Service) -> None:
         keep, now = self.config.retention, datetime.now(UTC)
@@ -163,6 +166,7 @@ class Worker:
             return
         alerting.close_removed(service, config)
         self.config = service.config = config
+        self._sender = None
         log.info("config_reloaded")
 
     def _supervise(self, clock: BackgroundScheduler, name: str, job: Callable[[], None], seconds: float) -> None:

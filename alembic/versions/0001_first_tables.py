@@ -110,6 +110,7 @@ def upgrade() -> None:
         sa.Column("good", sa.Integer(), nullable=False),
         sa.Column("verdict", sa.String(length=16), nullable=False),
         sa.Column("last_window", TIME, nullable=True),
+        sa.Column("since", TIME, nullable=True),
         sa.PrimaryKeyConstraint("model", "series_key", name=op.f("pk_series")),
     )
     op.create_table(

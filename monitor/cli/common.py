@@ -112,7 +112,7 @@ def opened(given: Path | None, *, model: str | None = None) -> Iterator[Service]
     config = read_config(given)
     if model is not None and model not in config.models:
         fail(f"there is no model {model!r} in the config{nearest(model, config.models)}", Exit.USAGE)
-    start_logging()
+    start_logging(config)
     store = open_store(config)
     service = Service(config, store)
     try:
@@ -149,30 +149,46 @@ def instant(text: str | None, config: Config, *, option: str = "--now") -> datet
     return (value if value.tzinfo is not None else value.replace(tzinfo=config.zone)).astimezone(UTC)
 
 
-def start_logging(level: int | None = None) -> None:
-    """Structured log lines on stderr, with every secret taken out."""
+def start_logging(config: Config) -> None:
+    """Structured log lines on stderr, with every configured secret taken out."""
     import structlog
 
-    from monitor.redact import redact_event, redacting_filter
+    from monitor.redact import RedactingFilter, Redactor
 
-    chosen = level if level is not None else _level()
+    chosen, redactor = _level(), Redactor(_secrets(config))
+    pretty = structlog.dev.ConsoleRenderer(colors=False)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            redact_event,
-            structlog.dev.ConsoleRenderer(colors=False)
-            if sys.stderr.isatty()
-            else structlog.processors.LogfmtRenderer(),
+            structlog.processors.format_exc_info,
+            redactor.event,
+            pretty if sys.stderr.isatty() else structlog.processors.LogfmtRenderer(bool_as_flag=False),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(chosen),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(redacting_filter())
-    logging.basicConfig(
-        level=max(chosen, logging.WARNING), handlers=[handler], format="%(levelname)s %(name)s %(message)s"
-    )
+    handler.addFilter(RedactingFilter(redactor))
+    form = "%(levelname)s %(name)s %(message)s"
+    logging.basicConfig(level=max(chosen, logging.WARNING), handlers=[handler], format=form, force=True)
+
+
+def _secrets(config: Config) -> list[str]:
+    """Every secret that the config holds, wherever it stands."""
+    from pydantic import BaseModel, SecretStr
+
+    def found(value: object) -> Iterator[str]:
+        if isinstance(value, SecretStr):
+            yield value.get_secret_value()
+        elif isinstance(value, BaseModel):
+            for name in type(value).model_fields:
+                yield from found(getattr(value, name))
+        elif isinstance(value, dict):
+            for item in value.values():
+                yield from found(item)
+
+    return list(found(config))
 
 
 def _level() -> int:

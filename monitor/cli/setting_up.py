@@ -105,12 +105,12 @@ def validate(
 def _look_at_model(config: Config, name: str, *, offline: bool) -> dict[str, Any]:
     from datetime import UTC, datetime
 
-    from monitor import windows
+    from monitor import schedule, windows
     from monitor.sources import SourceError, open_source
 
     model = config.models[name]
     now = datetime.now(UTC)
-    length = windows.nominal_length(model.window)
+    length = schedule.length(model, config)
     ahead = windows.cuts(model.window, config.zone, start=now - length, end=now + 3 * length, anchor=model.start)
     told: dict[str, Any] = {
         "model": name,
@@ -248,7 +248,7 @@ def baseline_set(
                     window=Window(at, at + timedelta(seconds=1)),
                     now=at,
                 )
-        except (SourceError, baselines.NoBaseline) as error:
+        except (SourceError, baselines.NoBaselineError) as error:
             fail(f"{model}: {getattr(error, 'public', error)}")
         _tell_baseline(made, as_json=json)
 
@@ -350,18 +350,22 @@ def baseline_diff(
 
 def db_upgrade(config: ConfigOption = None) -> None:
     """Bring the store to this version (every command that opens it does so by itself)."""
+    from monitor.store.schema import REVISION
+
     store = open_store(read_config(config))
-    stdout().print(f"store is at revision {store.revision}")
+    stdout().print(f"store is at revision {REVISION}")
     store.close()
 
 
 def db_current(config: ConfigOption = None, json: JsonOption = False) -> None:
     """The store's revision."""
+    from monitor.store.schema import REVISION
+
     store = open_store(read_config(config))
     if json:
-        emit("store", {"revision": store.revision, "dialect": store.dialect})
+        emit("store", {"revision": REVISION, "dialect": store.dialect})
     else:
-        stdout().print(f"{store.dialect}: revision {store.revision}")
+        stdout().print(f"{store.dialect}: revision {REVISION}")
     store.close()
 
 

@@ -126,7 +126,7 @@ def worker(
     from monitor.worker import Worker
 
     loaded = read_config(config)
-    start_logging()
+    start_logging(loaded)
     raise typer.Exit(Worker(loaded, config_path(config)).run(max_ticks=max_ticks))
 
 
@@ -155,7 +155,7 @@ def report(
 
 
 def _deliver(service: Service) -> DeliveryReport:
-    from monitor.delivery import deliver_due
+    from monitor.sending import deliver_due
 
     return deliver_due(service)
 
@@ -184,7 +184,7 @@ def _finish(
         "restated": done.restated,
         "errors": done.errors,
         "sent": sent.sent if sent else 0,
-        "undelivered": sent.undelivered if sent else 0,
+        "undelivered": (sent.retried + sent.dead + len(sent.broken)) if sent else 0,
         "report": str(service.config.reports.dir / "index.html"),
     }
     if as_json:
@@ -206,7 +206,7 @@ def _exit_code(done: RunReport, sent: DeliveryReport | None, fail_on: str | None
         return Exit.FAILED
     if fail_on is not None and done.worst.rank >= _least(fail_on).rank:
         return Exit.FINDING
-    if sent is not None and sent.undelivered:
+    if sent is not None and not sent.ok:
         return Exit.UNDELIVERED
     return Exit.DONE
 

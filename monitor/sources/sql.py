@@ -263,15 +263,17 @@ class Database:
         return base.outerjoin(joined, on), joined
 
     def _among(self, among: tuple[tuple[str, ...], Scan, tuple[str, ...]], outer: Any) -> Any:
-        """Rows whose key is a key of the other scan's rows."""
+        """Rows whose key is a key of the other scan's rows: as IN, which every planner hashes, indexed or not."""
         mine, other, theirs = among
         names = [*theirs, *([other.span.time.column] if other.span else [])]
         inner = self._from(other.relation, "w", names, other.window)
-        conditions = [outer.c[a] == inner.c[b] for a, b in zip(mine, theirs, strict=True)]
-        conditions += self._span(other.span, inner) if other.span else []
+        conditions = self._span(other.span, inner) if other.span else []
         if other.relation.where:
             conditions.append(sa.text(f"({_ANY_COLON.sub(chr(92) * 2 + ':', other.relation.where)})"))
-        return sa.exists(sa.select(sa.literal_column("1")).select_from(inner).where(*conditions))
+        keys = sa.select(*(inner.c[name] for name in theirs)).select_from(inner).where(*conditions)
+        if len(mine) == 1:
+            return outer.c[mine[0]].in_(keys)
+        return sa.tuple_(*(outer.c[name] for name in mine)).in_(keys)
 
     def compile(self, query: Any) -> str:
         """Render with all values as literals of the dialect, for drivers that stream only plain text."""

@@ -30,11 +30,12 @@ def save_series(connection: Connection, states: Sequence[SeriesState]) -> None:
             "good": each.good,
             "verdict": each.verdict,
             "last_window": each.last_window,
+            "since": each.since,
         }
         for each in states
     ]
     new = insert_or(connection, series)
-    fresh = {name: new.excluded[name] for name in ("bad", "good", "verdict", "last_window")}
+    fresh = {name: new.excluded[name] for name in ("bad", "good", "verdict", "last_window", "since")}
     connection.execute(new.on_conflict_do_update(index_elements=["model", "series_key"], set_=fresh), rows)
 
 
@@ -51,6 +52,7 @@ def load_series(connection: Connection, model: str) -> dict[tuple[Check, str | N
             good=row.good,
             verdict=Verdict(row.verdict),
             last_window=row.last_window,
+            since=row.since,
         )
     return found
 

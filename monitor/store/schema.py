@@ -175,6 +175,7 @@ series = Table(
     Column("good", Integer, nullable=False),
     Column("verdict", String(16), nullable=False),
     Column("last_window", UtcTime),
+    Column("since", UtcTime),
 )
 
 incident = Table(
