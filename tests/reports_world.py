@@ -101,7 +101,7 @@ def config_for(models: Sequence[str] = ("fraud",), **more: Any) -> Config:
         "performance": {"alert": {"recall": -0.05}},
     }
     return Config.model_validate(
-        {"sources": {"main": "sqlite:///x.db"}, "models": {name: model | more for name in models}}
+        {"sources": {"main": "sqlite:///x.db"}, "models": dict.fromkeys(models, model | more)}
     )
 
 

@@ -118,8 +118,8 @@ def line_chart(
     bounds: Sequence[tuple[float, float] | None] = (),
     limit: float | None = None,
     reference: float | None = None,
-    width: int = 520,
-    height: int = 130,
+    width: int = 340,
+    height: int = 120,
 ) -> Markup:
     """One number over the windows, with its interval as a band, the limit dashed and the baseline's value dotted."""
     ends = [end for pair in bounds if pair for end in pair]
@@ -148,6 +148,6 @@ def line_chart(
             parts += Markup('<path class="{}" d="M40,{}H{}"/>').format(kind, y(level), width)
     for level in (high - pad, low + pad):
         parts += Markup('<text x="36" y="{}" text-anchor="end">{}</text>').format(
-            _n(float(y(level)) + 4), f"{level:.3g}"
+            _n(float(y(level)) + 4), f"{level:.2g}"
         )
     return parts + Markup('<path class="bd" d="{}"/><path class="cu" d="{}"/></svg>').format(band, path)

@@ -173,7 +173,7 @@ def _sentence(facts: Facts, checks: dict[Check, Verdict], *, drifted: int, warne
         said.append("the score moved")
     if Check.PERFORMANCE in bad:
         names = [r.metric for r in facts.of(Check.PERFORMANCE) if r.verdict in (Verdict.ALERT, Verdict.WARN)]
-        said.append(f"{metric_words(names[0]) if names else 'performance'} is beyond its limit")
+        said.append(f"{_lowered(metric_words(names[0])) if names else 'performance'} is beyond its limit")
     if Check.SKEW in bad:
         names = [short(r.feature) for r in facts.of(Check.SKEW) if r.feature and r.verdict.rank >= Verdict.WARN.rank]
         said.append(f"{names[0] if len(names) == 1 else plural(len(names), 'feature')} differs from offline"
@@ -191,6 +191,11 @@ def _sentence(facts: Facts, checks: dict[Check, Verdict], *, drifted: int, warne
     if not any(v.decides for v in checks.values()):
         return "nothing can be said about this window"
     return f"nothing unusual in {plural(n, 'feature')}" if n else "nothing unusual"
+
+
+def _lowered(words: str) -> str:
+    """Lower-case the first letter, but not that of an abbreviation."""
+    return words if words[1:2].isupper() or words[1:2].isdigit() else words[:1].lower() + words[1:]
 
 
 # --- cards ---------------------------------------------------------------------------------------
@@ -281,7 +286,7 @@ def _plus_minus(result: Result) -> str:
         return ""
     half = (result.interval[1] - result.interval[0]) / 2
     value = metric_value(result.metric, half)
-    return f" ± {value.removesuffix(' %')}"
+    return f"\u00a0±\u00a0{value.removesuffix(' %')}"
 
 
 def _quality_card(facts: Facts) -> Card | None:
