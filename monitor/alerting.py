@@ -103,9 +103,10 @@ def _since(
     checks = {result.check for result in results}
     start = claim.window.start - claim.window.length * margin
     by_window: dict[Window, list[Result]] = {claim.window: list(results)}
-    for result in service.store.results(claim.model, start=start):
-        if result.check in checks and result.window != claim.window:
-            by_window.setdefault(result.window, []).append(result)
+    for check in sorted(checks):
+        for result in service.store.results(claim.model, check=check, start=start):
+            if result.window != claim.window:
+                by_window.setdefault(result.window, []).append(result)
     return list(by_window.items())
 
 
