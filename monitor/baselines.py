@@ -256,7 +256,7 @@ def reference_labels(
     if isinstance(model.baseline, RollingBaseline) and model.labels is not None:
         start = window.start - model.labels.delay - model.baseline.rolling
         span = Window(start, start + model.baseline.rolling)
-    if span is None or roles.label is None:
+    if span is None or model.labels is None:
         return None
     return counting.count_labels(source.read_labels(model, roles, span, now=now))[None]
 

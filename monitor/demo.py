@@ -135,7 +135,7 @@ def _print(
     truth: DemoTruth,
     out: Path,
 ) -> None:
-    from rich.table import Table
+    from rich.markup import escape
 
     console = stdout()
     console.print(
@@ -143,26 +143,20 @@ def _print(
         f"({report.restated} restated as labels landed), in {seconds:.0f} s.\n",
         highlight=False,
     )
-    table = Table(box=None, pad_edge=False)
-    for head in ("", "planted", "from", "to", "found", "confirmed", "likely cause", "worst"):
-        table.add_column(head)
     for verdict in verdicts:
         planted, found = verdict.planted, verdict.found
-        days = [_day(truth.start + timedelta(days=day)) for day in (planted.first_day, planted.last_day)]
-        if found is None:
-            table.add_row("[red]✗[/]", planted.name, *days, "not found", "", "", "")
-            continue
-        confirmed = found.detail.get("confirmed_window")
-        table.add_row(
-            "[green]✓[/]",
-            planted.name,
-            *days,
-            f"{found.check.value} {found.id}",
-            _day(datetime.fromisoformat(confirmed)) if confirmed else "",
-            (found.cause or "").replace("_", " "),
-            ", ".join(found.features[:3]),
-        )
-    console.print(table)
+        first, last = (_day(truth.start + timedelta(days=day)) for day in (planted.first_day, planted.last_day))
+        mark = "[red]✗ not found[/]" if found is None else "[green]✓[/]"
+        console.print(f"{mark} [bold]{escape(planted.name)}[/], {first} to {last}: {escape(planted.why)}", soft_wrap=True)
+        if found is not None:
+            confirmed = datetime.fromisoformat(found.detail.get("confirmed_window", found.opened_window.isoformat()))
+            names = f" in {', '.join(found.features[:3])}" if found.features else ""
+            cause = (found.cause or "cause not told").replace("_", " ")
+            console.print(
+                f"    {found.id} {found.check.value}{escape(names)}, confirmed with the window of {_day(confirmed)}; {cause}",
+                soft_wrap=True,
+                highlight=False,
+            )
     for incident in strays:
         console.print(
             f"[red]not planted:[/] {incident.id} {incident.check.value} {_day(incident.opened_window)} {incident.features}"
