@@ -7,7 +7,7 @@ are saved with the results, in one transaction, and delivered afterwards (``moni
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -85,18 +85,31 @@ def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
         )
         top = checks.top_features(service.importance(claim.model, source), model.drift.top)
     reference = baselines.reference(baseline, service.config, store=service.store, window=claim.window)
-    previous = previous_score(service, claim)
     results = [
         checks.volume(scope, counts.n_rows, row_history(service, claim), duplicates=counts.duplicates),
         *checks.freshness(scope, counts.newest),
         *checks.schema_changes(scope, baseline.detail["roles"]["features"], roles.features, roles.left_out),
+        *judge_counts(scope, reference, counts, previous=previous_score(service, claim), top=top),
+    ]
+    profiles = baselines.stored_profiles(claim.model, claim.window, counts)
+    return Seen(state_of(results, counts.n_rows), counts.n_rows, None, mark, results, profiles)
+
+
+def judge_counts(
+    scope: checks.Scope,
+    reference: baselines.Reference,
+    counts: counting.WindowCounts,
+    *,
+    previous: Mapping[str, ColumnProfile],
+    top: frozenset[str] | None = None,
+) -> list[Result]:
+    """All that the counts of one window say against the baseline's: the same for new rows and for a replay."""
+    return [
         *checks.data_quality(scope, reference.columns, counts.columns),
         *checks.feature_drift(scope, reference.columns, counts.columns, top=top),
         *checks.score_drift(scope, reference.columns, counts.columns, previous=previous),
         *checks.segment_drift(scope, reference.columns, reference.segments, counts.segments, top=top),
     ]
-    profiles = baselines.stored_profiles(claim.model, claim.window, counts)
-    return Seen(state_of(results, counts.n_rows), counts.n_rows, None, mark, results, profiles)
 
 
 def skew(service: Service, claim: Claim, now: datetime) -> Seen:
