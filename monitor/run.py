@@ -19,7 +19,7 @@ from monitor import alerting, baselines, checks, counting, pairs, schedule
 from monitor.baselines import NoBaselineError
 from monitor.models import DECISION, SCORE, Check, Claim, Job, Result, RunState, StoredProfile, Verdict
 from monitor.service import Service
-from monitor.sources import SourceError, TransientSourceError
+from monitor.sources import SourceError, TransientSourceError, spelled_out
 
 log = structlog.get_logger()
 
@@ -134,6 +134,7 @@ def labels(service: Service, claim: Claim, now: datetime) -> Seen:
     model, scope = service.model(claim.model), scope_of(service, claim)
     with service.source(claim.model) as source:
         roles = service.roles(claim.model, source, now=now)
+        model = spelled_out(model, roles)
         mark = schedule.fingerprint(source, model, roles, claim.window, job=claim.job, now=now)
         segments = baselines.known_segments(service.store.baseline(claim.model))
         counted = counting.count_labels(source.read_labels(model, roles, claim.window, now=now), segments=segments)

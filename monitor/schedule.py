@@ -9,7 +9,7 @@ from monitor import windows
 from monitor.config import Config, ModelConfig, parse_duration, spec_hash
 from monitor.models import Job, Message, Roles, RunState, Window, WindowRow
 from monitor.service import Service
-from monitor.sources import Source, SourceError
+from monitor.sources import Source, SourceError, spelled_out
 
 Queued = tuple[str, str, Message]
 RESTATABLE = (RunState.OK, RunState.NO_DATA, RunState.INSUFFICIENT)
@@ -80,6 +80,7 @@ def recheck(service: Service, name: str, *, now: datetime) -> int:
     roles = known_roles(service, name, now=now)
     if roles is None:
         return 0
+    model = spelled_out(model, roles)
     for job in jobs(model, roles):
         young = [
             row

@@ -9,6 +9,7 @@ from monitor.config import SourceConfig
 from monitor.sources.errors import PermanentSourceError, SourceError, TransientSourceError
 from monitor.sources.files import Folder, one_file
 from monitor.sources.reading import InputStream, LabelStream, Source
+from monitor.sources.roles import spelled_out
 from monitor.sources.shapes import LABEL, LABEL_TIME, TIME, VERSION, ColumnInfo, Pairs, Relation, Scanner
 from monitor.sources.sql import Database
 
@@ -27,6 +28,7 @@ __all__ = [
     "SourceError",
     "TransientSourceError",
     "open_source",
+    "spelled_out",
 ]
 
 SOURCES: dict[str, Callable[[str, SourceConfig], Scanner]] = {"url": Database, "path": Folder}

@@ -26,7 +26,7 @@ from monitor.models import DECISION, SCORE, Job, Roles, Window
 from monitor.sources import normal, times
 from monitor.sources.errors import PermanentSourceError, missing
 from monitor.sources.prefetch import prefetch
-from monitor.sources.roles import from_json, own_labels, resolve
+from monitor.sources.roles import from_json, own_labels, resolve, spelled_out
 from monitor.sources.shapes import (
     LABEL,
     LABEL_TIME,
@@ -147,6 +147,7 @@ class Source:
 
         The last row of each key counts; how many others there were is in ``duplicates``.
         """
+        model = spelled_out(model, roles)
         features = {n: k for n, k in roles.features.items() if columns is None or n in columns}
         relation = _relation(model)
         scan, duplicates = self._prediction_scan(model, roles, window, now=now, features=features)
@@ -280,6 +281,7 @@ class Source:
 
         Labels are held in memory by key (narrow columns, this window's only); predictions stream past them.
         """
+        model = spelled_out(model, roles)
         if model.labels is None:
             return LabelStream(lambda _: iter(()))
         scan, duplicates = self._prediction_scan(model, roles, window, now=now, features={})
@@ -418,6 +420,7 @@ class Source:
 
         The sample is the n smallest keyed hashes: the same requests whatever the order of the rows.
         """
+        model = spelled_out(model, roles)
         if model.skew is None or not model.key:
             raise PermanentSourceError(f"{self._scanner.where}: skew needs the model's `key`", reason="key_missing")
         own_key = tuple(model.key)
@@ -618,6 +621,7 @@ class Source:
 
     def fingerprint(self, model: ModelConfig, roles: Roles, window: Window, *, job: Job, now: datetime) -> str:
         """Tell cheaply whether a window's rows, or its labels known at `now`, are those of last time."""
+        model = spelled_out(model, roles)
         relation = _relation(model)
         span = self._window_span(model, relation, window, now=now)
         scan = Scan(relation, {}, span=span, window=_pair(window, now))

@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from monitor.config import ModelConfig
+from monitor.config import LabelConfig, ModelConfig, TimeColumn
 from monitor.models import Roles
 from monitor.sources.errors import missing
 from monitor.sources.shapes import ColumnInfo
@@ -62,6 +62,18 @@ def resolve(
         left_out=left_out,
         guessed=guessed,
     )
+
+
+def spelled_out(model: ModelConfig, roles: Roles) -> ModelConfig:
+    """The model as if its config named the key and the label that were guessed; the same model where it names them."""
+    found = roles.guessed
+    update: dict[str, object] = {}
+    if model.key is None and "key" in found:
+        update["key"] = [found["key"]]
+    if model.labels is None and "label" in found:
+        landed = found.get("label time")
+        update["labels"] = LabelConfig(label=found["label"], time=TimeColumn(column=landed) if landed else None)
+    return model.model_copy(update=update) if update else model
 
 
 def _flat(groups: Iterable[Sequence[str]]) -> list[str]:
