@@ -1,0 +1,1 @@
+"""How fast, in how much memory, and next to whom: `make bench`."""
