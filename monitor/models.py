@@ -344,4 +344,6 @@ class Outcome:
     incidents: list[Incident] = field(default_factory=list)
     messages: list[tuple[str, str, Message]] = field(default_factory=list)
     """``(destination, dedup_key, message)``"""
+    held: list[tuple[str, str, Message]] = field(default_factory=list)
+    """The same, of a window too old for a message of its own: to be told together when the backlog is done."""
     detail: dict[str, Any] = field(default_factory=dict)

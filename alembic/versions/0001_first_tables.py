@@ -91,7 +91,7 @@ def upgrade() -> None:
         sa.Column("remote_ref", sa.Text(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("message", sa.JSON(), nullable=False),
-        sa.CheckConstraint("state IN ('pending', 'sending', 'sent', 'dead')", name=op.f("ck_outbox_state")),
+        sa.CheckConstraint("state IN ('held', 'pending', 'sending', 'sent', 'dead')", name=op.f("ck_outbox_state")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
         sa.UniqueConstraint("destination", "dedup_key", name=op.f("uq_outbox_destination")),
         sqlite_autoincrement=True,

@@ -2,11 +2,14 @@
 
 ``pending`` → ``sending`` → ``sent`` or ``dead``.  A message found in ``sending`` after its hold was being posted by a
 worker that is gone: it is sent again, labelled as a possible repeat.
+
+``held`` is news of windows computed too late for a message of their own: one message takes the place of all that are
+held for a model, once its backlog is worked off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,14 +24,16 @@ _ON_THE_WAY = ("pending", "sending")
 c = outbox.c
 
 
-def enqueue(connection: Connection, messages: Iterable[tuple[str, str, Message]], *, now: datetime) -> int:
+def enqueue(
+    connection: Connection, messages: Iterable[tuple[str, str, Message]], *, now: datetime, state: str = "pending"
+) -> int:
     """Queue ``(destination, dedup_key, message)``; one that was queued before, ever, is not queued again."""
     rows = [
         {
             "destination": destination,
             "dedup_key": short_key(dedup_key),
             "thread_key": short_key(message.thread_key),
-            "state": "pending",
+            "state": state,
             "attempts": 0,
             "not_before": now,
             "created_at": now,
@@ -39,6 +44,25 @@ def enqueue(connection: Connection, messages: Iterable[tuple[str, str, Message]]
     new = insert_or(connection, outbox).on_conflict_do_nothing(index_elements=["destination", "dedup_key"])
     # one by one: not every driver counts the rows of a batch that were left out
     return sum(connection.execute(new.returning(c.id), row).first() is not None for row in rows)
+
+
+def release_held(
+    connection: Connection, model: str, together: Callable[[Sequence[Message]], Message], *, now: datetime
+) -> int:
+    """Queue one message for each destination in place of those that are held for a model; how many went into it."""
+    query = select(outbox).where(c.state == "held").order_by(c.id)
+    if connection.dialect.name == "postgresql":
+        query = query.with_for_update(skip_locked=True)
+    waiting: dict[str, dict[int, Message]] = {}
+    for row in connection.execute(query):
+        message = message_of(row.message)
+        if message.model == model:
+            waiting.setdefault(row.destination, {})[row.id] = message
+    for destination, kept in waiting.items():
+        key = f"caught-up|{model}|{min(kept)}-{max(kept)}"
+        enqueue(connection, [(destination, key, together(list(kept.values())))], now=now)
+        connection.execute(update(outbox).where(c.id.in_(list(kept))).values(state="sent", finished_at=now))
+    return sum(len(kept) for kept in waiting.values())
 
 
 def due(connection: Connection, destination: str, *, limit: int, now: datetime) -> list[OutboxItem]:

@@ -290,10 +290,14 @@ def fail(
     retry_at: datetime | None,
     now: datetime,
     lease_now: datetime,
+    counted: bool = True,
+    detail: dict[str, Any] | None = None,
 ) -> bool:
     """Note a failure: tried again at ``retry_at``, or an error for good."""
     values = _unleased(RunState.ERROR if retry_at is None else RunState.PENDING) | {"reason": reason}
     values |= {"finished_at": now} if retry_at is None else {"not_before": retry_at}
+    values |= {} if counted else {"attempt": run.attempt - 1}
+    values |= {} if detail is None else {"detail": detail}
     return bool(connection.execute(update(window_run).where(held(claim, lease_now)).values(values)).rowcount)
 
 

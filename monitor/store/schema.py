@@ -230,7 +230,7 @@ outbox = Table(
     Column("error", Clean),
     Column("message", Document, nullable=False),
     UniqueConstraint("destination", "dedup_key"),
-    CheckConstraint("state IN ('pending', 'sending', 'sent', 'dead')", name="state"),
+    CheckConstraint("state IN ('held', 'pending', 'sending', 'sent', 'dead')", name="state"),
     sqlite_autoincrement=True,
 )
 Index("ix_outbox_state", outbox.c.destination, outbox.c.state, outbox.c.id)

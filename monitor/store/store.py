@@ -222,9 +222,14 @@ class Store:
         *,
         reason: str,
         retry_at: datetime | timedelta | None = None,
+        counted: bool = True,
+        detail: dict[str, Any] | None = None,
         operator_messages: Sequence[Queued] = (),
     ) -> bool:
         """End an attempt: try again at ``retry_at`` (a ``timedelta``: from now), or, with ``None``, state ``error``.
+
+        With ``counted`` off it was no fault of the window's, and does not use up one of its attempts; ``detail`` is
+        kept with the row until the window is computed.
 
         Returns ``False``, and queues nothing, if the claim was lost.
         """
@@ -238,6 +243,8 @@ class Store:
                 retry_at=None if retry_at is None else self._when(c, retry_at),
                 now=now,
                 lease_now=self._lease_now(c),
+                counted=counted,
+                detail=detail,
             )
             if done:
                 outbox.enqueue(c, operator_messages, now=now)
@@ -284,6 +291,7 @@ class Store:
         incidents.save_series(c, outcome.series)
         incidents.save_incidents(c, outcome.incidents, now=now)
         outbox.enqueue(c, outcome.messages, now=now)
+        outbox.enqueue(c, outcome.held, now=now, state="held")
         return True
 
     def reap(self, *, max_attempts: int, announce: Callable[[WindowRow], Iterable[Queued]] | None = None) -> int:
@@ -515,6 +523,10 @@ class Store:
     def enqueue(self, messages: Sequence[Queued]) -> int:
         """Queue messages outside a run; those with a known ``(destination, dedup_key)`` are left out."""
         return self._write(lambda c: outbox.enqueue(c, messages, now=self._now(c)))
+
+    def release_held(self, model: str, together: Callable[[Sequence[Message]], Message]) -> int:
+        """Queue one message in place of those that are held for a model, to each destination; how many went in."""
+        return self._write(lambda c: outbox.release_held(c, model, together, now=self._now(c)))
 
     def outbox_due(self, destination: str, *, limit: int = 50) -> list[OutboxItem]:
         """Messages to send now, oldest first; of a thread, none before an earlier one that waits for its retry."""
