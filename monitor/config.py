@@ -414,7 +414,7 @@ class SkewConfig(SkewLimits):
     """Where the offline values lie."""
     features: Names | None = None
     """Features to compare (default: every column both sides have)."""
-    settle: LongDuration | None = None
+    settle: Duration | None = None
     """How long after a window's end its offline values are there (default: the model's `settle`)."""
     tolerances: dict[NonEmpty, Tolerance] = {}
     """Tolerance of single features, by name."""
