@@ -46,16 +46,15 @@ def open_source(
     others
         All configured sources, for models whose labels, baselines or offline values are elsewhere.
     """
-    opened: dict[str, Source] = {}
 
     def other(wanted: str) -> Source:
         if wanted == name:
             return source
-        if wanted not in opened:
+        if wanted not in source.helpers:
             if others is None or wanted not in others:
                 raise PermanentSourceError(f"source {wanted!r} is not configured", reason="source_missing")
-            opened[wanted] = open_source(wanted, others[wanted], zone=zone, others=others)
-        return opened[wanted]
+            source.helpers[wanted] = open_source(wanted, others[wanted], zone=zone, others=others)
+        return source.helpers[wanted]
 
     def read_file(path: Path) -> tuple[Scanner, Relation]:
         return one_file(path)

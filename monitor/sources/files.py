@@ -194,6 +194,9 @@ class Folder:
             raise missing_file(self.path, where=self.where)
         return [f"{self.format} files, read with pyarrow {pa.__version__}"]
 
+    def cancel(self) -> None:
+        """Files answer, or their file system has a time limit of its own."""
+
     def close(self) -> None:
         """Nothing stays open between reads."""
 

@@ -92,6 +92,8 @@ class Source:
         self._others = others
         self._read_file = read_file
         self._described: dict[tuple[Relation, bool], dict[str, ColumnInfo]] = {}
+        self.helpers: dict[str, Source] = {}
+        """Other sources that were opened for this one's models."""
 
     # --- what is there ---------------------------------------------------------------------------
 
@@ -678,8 +680,17 @@ class Source:
         """Connect, and say what answers and with which rights."""
         return self._scanner.probe()
 
+    def cancel(self) -> None:
+        """End every read that is under way, here and in the sources of labels and offline values; any thread may."""
+        for scanner in self._scanners():
+            scanner.cancel()
+
     def close(self) -> None:
-        self._scanner.close()
+        for scanner in self._scanners():
+            scanner.close()
+
+    def _scanners(self) -> list[Scanner]:
+        return [self._scanner, *(other._scanner for other in list(self.helpers.values()))]
 
 
 def _relation(model: ModelConfig) -> Relation:

@@ -19,6 +19,7 @@ from sqlalchemy.engine import URL
 from monitor.config import SourceConfig
 from monitor.sources import times
 from monitor.sources.errors import PermanentSourceError, SourceError, closest, missing, missing_file, translate
+from monitor.sources.lifeline import Lifeline, Lifelines
 from monitor.sources.normal import any_column
 from monitor.sources.shapes import ColumnInfo, Kind, Read, Relation, Scan, Span
 
@@ -40,6 +41,7 @@ class Database:
         self.where = f"source {name!r}"
         self.adbc = adbc and self.dialect_name in ("postgresql", "sqlite")
         self._slots = threading.BoundedSemaphore(max(2, config.max_connections))
+        self._lines = self._lifelines()
         self._engine = self._open_engine()
         self.dialect = self._literal_dialect()
 
@@ -135,8 +137,27 @@ class Database:
     @contextmanager
     def _connection(self) -> Iterator[sa.Connection]:
         self._check_file()
-        with self._slots, self._errors(), self._engine.connect() as connection:
-            yield connection
+        with self._slots, self._errors(), self._lines.watch(self._engine.connect) as (connection, line), connection:
+            if self.dialect_name == "sqlite":
+                line.interrupt = connection.connection.dbapi_connection.interrupt  # type: ignore[union-attr]
+            with line.within(self._patience):
+                yield connection
+
+    def _lifelines(self) -> Lifelines:
+        if self.dialect_name == "sqlite":
+            return Lifelines(port=None)
+        folder = self.url.host or self.url.query.get("host") or "/"
+        port = self.url.port or (5432 if self.dialect_name == "postgresql" else None)
+        return Lifelines(port=port, folder=folder if isinstance(folder, str) and folder.startswith("/") else None)
+
+    @property
+    def _patience(self) -> float:
+        """Seconds after which a statement is cut: a little more than the server is given."""
+        return self.config.statement_timeout.total_seconds() * 1.1 + 1
+
+    def cancel(self) -> None:
+        """End every read that is under way, from another thread; each raises as after a lost connection."""
+        self._lines.cut()
 
     # --- statements ------------------------------------------------------------------------------
 
@@ -310,13 +331,14 @@ class Database:
     def _stream_adbc(self, text: str, scan: Scan) -> Iterator[pa.RecordBatch]:
         seeded = self.dialect_name == "sqlite"
         numbers = [n for n, r in scan.reads.items() if seeded and r.how == "number" and r.info.kind == "numeric"]
-        with self._slots, self._errors():
-            connection = self._connect_adbc()
+        with self._slots, self._errors(), self._lines.watch(self._connect_adbc) as (connection, line):
             try:
                 cursor = connection.cursor()
                 key = "adbc.sqlite.query.batch_rows" if seeded else "adbc.postgresql.batch_size_hint_bytes"
                 cursor.adbc_statement.set_options(**{key: str(BATCH_ROWS if seeded else _PG_BATCH_BYTES)})
-                with self._deadline(cursor):
+                if seeded:
+                    line.interrupt = cursor.adbc_cancel
+                with self._deadline(cursor, line):
                     cursor.execute(text)
                     reader = cursor.fetch_record_batch()
                     if any(not pa.types.is_floating(reader.schema.field(n).type) for n in numbers):
@@ -328,13 +350,14 @@ class Database:
                     connection.close()
 
     @contextmanager
-    def _deadline(self, cursor: Any) -> Iterator[None]:
-        """Cancel the statement when its time is up, also where the server has no limit of its own."""
-        timer = threading.Timer(self.config.statement_timeout.total_seconds() * 1.1 + 1, cursor.adbc_cancel)
+    def _deadline(self, cursor: Any, line: Lifeline) -> Iterator[None]:
+        """Cancel the statement when its time is up, also where the server has no limit of its own; then cut."""
+        timer = threading.Timer(self._patience, cursor.adbc_cancel)
         timer.daemon = True
         timer.start()
         try:
-            yield
+            with line.within(self._patience + 2):
+                yield
         finally:
             timer.cancel()
 
