@@ -40,7 +40,11 @@ def conclude(service: Service, claim: Claim, seen: Seen, *, now: datetime) -> Ou
     series = service.store.series(claim.model)
     known = service.store.incidents(claim.model)
     step = _step(service, claim, seen.results, series, known, now=now)
-    told = {incident.id: incident for incident in diagnosis.causes(service, claim, seen.results, step)}
+    before = {incident.id: incident for incident in known}
+    told = {
+        incident.id: _dated(incident, before.get(incident.id), now=now)
+        for incident in diagnosis.causes(service, claim, seen.results, step)
+    }
     changes = [(transition, told.get(incident.id, incident)) for transition, incident in step.transitions]
     still_open = [i for i in known if i.state is IncidentState.OPEN and i.id not in told]
     queued = (
@@ -60,6 +64,12 @@ def conclude(service: Service, claim: Claim, seen: Seen, *, now: datetime) -> Ou
         messages=queued,
         detail={"as_of": now.isoformat()},
     )
+
+
+def _dated(incident: Incident, before: Incident | None, *, now: datetime) -> Incident:
+    """Note when an incident was opened: with labels that land late, long after the window that it was found in."""
+    opened_at = now.isoformat() if before is None else before.detail.get("opened_at", now.isoformat())
+    return replace(incident, detail=incident.detail | {"opened_at": opened_at})
 
 
 def _step(

@@ -10,6 +10,9 @@ from datetime import datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 
+from rich.console import Console
+from rich.markup import escape
+
 from monitor.cli.common import Exit, emit, fail, start_logging, stderr, stdout
 from monitor.config import RangeBaseline
 from monitor.config_file import load
@@ -135,8 +138,6 @@ def _print(
     truth: DemoTruth,
     out: Path,
 ) -> None:
-    from rich.markup import escape
-
     console = stdout()
     console.print(
         f"\n{truth.n_rows:,} requests over {(truth.end - truth.start).days} days, {report.windows} windows checked "
@@ -144,22 +145,11 @@ def _print(
         highlight=False,
     )
     for verdict in verdicts:
-        planted, found = verdict.planted, verdict.found
-        first, last = (_day(truth.start + timedelta(days=day)) for day in (planted.first_day, planted.last_day))
-        mark = "[red]✗ not found[/]" if found is None else "[green]✓[/]"
-        console.print(f"{mark} [bold]{escape(planted.name)}[/], {first} to {last}: {escape(planted.why)}", soft_wrap=True)
-        if found is not None:
-            confirmed = datetime.fromisoformat(found.detail.get("confirmed_window", found.opened_window.isoformat()))
-            names = f" in {', '.join(found.features[:3])}" if found.features else ""
-            cause = (found.cause or "cause not told").replace("_", " ")
-            console.print(
-                f"    {found.id} {found.check.value}{escape(names)}, confirmed with the window of {_day(confirmed)}; {cause}",
-                soft_wrap=True,
-                highlight=False,
-            )
+        _print_verdict(console, truth, verdict)
     for incident in strays:
+        named = ", ".join(incident.features)
         console.print(
-            f"[red]not planted:[/] {incident.id} {incident.check.value} {_day(incident.opened_window)} {incident.features}"
+            f"[red]not planted:[/] {incident.id} {incident.check.value} {_day(incident.opened_window)} {named}"
         )
     console.print(f"\nreport   {index}", soft_wrap=True, highlight=False)
     console.print(
@@ -167,6 +157,26 @@ def _print(
         soft_wrap=True,
         highlight=False,
     )
+
+
+def _print_verdict(console: Console, truth: DemoTruth, verdict: Verdict) -> None:
+    planted, found = verdict.planted, verdict.found
+    first, last = (_day(truth.start + timedelta(days=day)) for day in (planted.first_day, planted.last_day))
+    mark = "[red]✗ not found[/]" if found is None else "[green]✓[/]"
+    console.print(f"{mark} [bold]{escape(planted.name)}[/], {first} to {last}: {escape(planted.why)}", soft_wrap=True)
+    if found is None:
+        return
+    names = f" of {escape(', '.join(found.features[:3]))}" if found.features else ""
+    cause = (found.cause or "cause not told").replace("_", " ")
+    sure = "" if found.cause_confidence is None else f" ({found.cause_confidence:.0%} sure)"
+    told = f"    found on {_found_on(found)}: {found.check.value}{names}; {cause}{sure}; {found.id}"
+    console.print(told, soft_wrap=True, highlight=False)
+
+
+def _found_on(incident: Incident) -> str:
+    """The day on which the incident was opened: labels land late, so that may be weeks after its window."""
+    at = incident.detail.get("opened_at")
+    return _day(datetime.fromisoformat(at)) if at else _day(incident.opened_window)
 
 
 def _emit(
@@ -180,6 +190,7 @@ def _emit(
             "first_day": _day(truth.start + timedelta(days=v.planted.first_day)),
             "last_day": _day(truth.start + timedelta(days=v.planted.last_day)),
             "found": None if v.found is None else v.found.id,
+            "found_on": None if v.found is None else _found_on(v.found),
             "cause": None if v.found is None else v.found.cause,
         }
         for v in verdicts

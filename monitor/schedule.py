@@ -129,7 +129,7 @@ def _horizon(model: ModelConfig, job: Job, config: Config) -> timedelta:
 def _worth_a_look(row: WindowRow, model: ModelConfig, *, config: Config, now: datetime) -> bool:
     """Whether a closed window should be looked at again.
 
-    Looks thin out with the window's age (each when it is a quarter older), so that neither a big table is counted at
+    Looks thin out with the window's age (each when it is a third older), so that neither a big table is counted at
     every tick nor a window restated for every label; the moment when labels are mature is never missed.
     """
     looked = row.detail.get("as_of")
@@ -139,7 +139,7 @@ def _worth_a_look(row: WindowRow, model: ModelConfig, *, config: Config, now: da
     if row.job is Job.LABELS and is_mature(model, row.window, now=now) != is_mature(model, row.window, now=last):
         return True
     age = last - row.window.end
-    return now - last >= max(length(model, config) / 4, age / 4, timedelta(minutes=5))
+    return now - last >= max(length(model, config) / 4, age / 3, timedelta(minutes=5))
 
 
 def _last_planned(service: Service, name: str, job: Job, *, now: datetime) -> datetime | None:

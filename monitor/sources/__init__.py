@@ -8,7 +8,7 @@ from pathlib import Path
 from monitor.config import SourceConfig
 from monitor.sources.errors import PermanentSourceError, SourceError, TransientSourceError
 from monitor.sources.files import Folder, one_file
-from monitor.sources.reading import InputStream, LabelStream, Source
+from monitor.sources.reading import InputStream, LabelStream, Source, drawn
 from monitor.sources.roles import spelled_out
 from monitor.sources.shapes import LABEL, LABEL_TIME, TIME, VERSION, ColumnInfo, Pairs, Relation, Scanner
 from monitor.sources.sql import Database
@@ -27,6 +27,7 @@ __all__ = [
     "Source",
     "SourceError",
     "TransientSourceError",
+    "drawn",
     "open_source",
     "spelled_out",
 ]

@@ -664,17 +664,7 @@ class Source:
         now: datetime,
     ) -> pa.Table:
         """Draw up to `rows` of a window's rows, evenly and reproducibly, in bounded memory."""
-        rng = np.random.default_rng(seed)
-        kept: pa.Table | None = None
-        ranks = np.empty(0)
-        for batch in self.read_inputs(model, roles, window, now=now, columns=columns):
-            fresh = pa.Table.from_batches([batch])
-            kept = fresh if kept is None else pa.concat_tables([kept, fresh])
-            ranks = np.concatenate([ranks, rng.random(batch.num_rows)])
-            if len(ranks) > rows:
-                best = np.sort(np.argpartition(ranks, rows)[:rows])
-                kept, ranks = kept.take(pa.array(best)), ranks[best]
-        return kept if kept is not None else pa.table({})
+        return drawn(self.read_inputs(model, roles, window, now=now, columns=columns), rows=rows, seed=seed)
 
     def probe(self) -> list[str]:
         """Connect, and say what answers and with which rights."""
@@ -691,6 +681,21 @@ class Source:
 
     def _scanners(self) -> list[Scanner]:
         return [self._scanner, *(other._scanner for other in list(self.helpers.values()))]
+
+
+def drawn(batches: Iterable[pa.RecordBatch], *, rows: int, seed: int) -> pa.Table:
+    """Up to `rows` rows of a stream, each as likely as any other, the same for the same stream and seed."""
+    rng = np.random.default_rng(seed)
+    kept: pa.Table | None = None
+    ranks = np.empty(0)
+    for batch in batches:
+        fresh = pa.Table.from_batches([batch])
+        kept = fresh if kept is None else pa.concat_tables([kept, fresh])
+        ranks = np.concatenate([ranks, rng.random(batch.num_rows)])
+        if len(ranks) > rows:
+            best = np.sort(np.argpartition(ranks, rows)[:rows])
+            kept, ranks = kept.take(pa.array(best)), ranks[best]
+    return kept if kept is not None else pa.table({})
 
 
 def _relation(model: ModelConfig) -> Relation:
