@@ -1,0 +1,347 @@
+"""Has a column changed? One calibrated test of value shift, missing values and new categories, and which part moved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from scipy.special import ndtri, stdtr
+
+from detectors.effective_size import Dependence, independent, measure, measure_score
+from detectors.intervals import two_share_p_value
+from detectors.null_law import NullLaw
+from detectors.profiles import (
+    CategoricalProfile,
+    CategoricalSpec,
+    ColumnProfile,
+    ColumnSpec,
+    FloatArray,
+    IntArray,
+    NumericProfile,
+    NumericSpec,
+)
+from detectors.statistic import MIN_EXPECTED, bins_of, probability
+
+Part = Literal["values", "level", "missing", "new"]
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """Counts of one column in the windows that show how far it wanders without change, oldest first.
+
+    Parameters
+    ----------
+    bins
+        Rows in the bins of :func:`detectors.statistic.bins_of` (values, unseen, missing), shape ``(W, B)``.
+    groups
+        The season's phase of each window, shape ``(W,)``; ``None`` without seasons.
+    beyond
+        Share of each window that lies outside the range of all others, shape ``(W,)``; zeros for categories.
+    constant
+        Whether any window of some size held a single value.
+    """
+
+    bins: IntArray
+    groups: IntArray | None = None
+    beyond: FloatArray = field(default_factory=lambda: np.zeros(0))
+    constant: bool = False
+
+    def __len__(self) -> int:
+        return len(self.bins)
+
+
+@dataclass(frozen=True, eq=False)
+class ChangeTest:
+    """What the test of one column says.
+
+    Parameters
+    ----------
+    p_value
+        Of the part that moved most, times the number of parts that were looked at.
+    part
+        That part: ``values`` (shares of bins), ``level`` (up or down as a whole), ``missing`` or ``new``.
+    parts
+        The p-value of each part.
+    law
+        The law of PSI's quadratic form without change; ``None`` where there are no values on one side.
+    dependence
+        What it was derived from.
+    can_tell
+        False where the baseline's windows cannot tell how far the column wanders.
+    """
+
+    p_value: float
+    part: Part
+    parts: dict[Part, float]
+    law: NullLaw | None
+    dependence: Dependence
+    can_tell: bool = True
+
+    bias_factor: float = 1.0
+    """How much further chance moves bins than it would with two samples of independent rows."""
+
+    def smallest_detectable(self, alpha: float) -> float | None:
+        """The smallest PSI that would be found at ``alpha`` in 80 % of such windows; ``None`` if nothing could be."""
+        if self.law is None or not self.can_tell:
+            return None
+        found = self.law.smallest_detectable(alpha / max(1, len(self.parts)))
+        return found if math.isfinite(found) else None
+
+    def describe(self) -> dict[str, Any]:
+        """What it rests on, for people and for JSON."""
+        assumed = not self.dependence.n_windows
+        told: dict[str, Any] = {
+            "part": self.part,
+            "part_p_values": dict(self.parts),
+            "design_effect": round(self.dependence.effect, 4),
+            "baseline_windows": self.dependence.n_windows,
+        }
+        if assumed:
+            told["assumes"] = "rows are independent: the baseline has too few windows to measure it"
+        if self.dependence.memory > 1:
+            told["memory_windows"] = round(self.dependence.memory, 3)
+        return told
+
+
+def change(
+    spec: ColumnSpec,
+    reference: ColumnProfile,
+    current: ColumnProfile,
+    *,
+    history: History | None = None,
+    windows: int = 1,
+    reference_windows: float | None = None,
+) -> ChangeTest:
+    """Has the column changed between ``reference`` and ``current``?
+
+    Up to four parts are tested, and Bonferroni's bound over them is the answer:
+
+    - *values*: Σ (q − p)² / π over pooled bins of the values that are there, π the shares of both sides together,
+      against the law that the ``history`` shows (:class:`~detectors.null_law.NullLaw`);
+    - *level* (numeric): the mean normal score of the bins, one degree of freedom: finds a small shift of all rows;
+    - *missing*: the share of missing values, against how that share wanders;
+    - *new* (categorical): the heaviest value that the reference has never seen.
+
+    Parameters
+    ----------
+    history
+        Windows without change.  With fewer than eight of them rows are taken to be independent.
+    windows
+        Successive windows that ``current`` is the sum of.
+    reference_windows
+        Windows that ``reference`` is the sum of (default: those of the history, or 1).
+
+    Notes
+    -----
+    The test is of frequency only: on columns whose level wanders from window to window (a mean of the last 24 hours)
+    the law is as wide as the windows show, and a shift that any day could show is not a finding.
+    """
+    if reference_windows is None:
+        reference_windows = float(len(history)) if history is not None and len(history) else 1.0
+    counts = bins_of(spec, reference, current)
+    r, c = counts.reference, counts.current
+    past = history.bins if history is not None else np.zeros((0, len(r)), dtype=np.int64)
+    groups = None if history is None else history.groups
+    span = (float(windows), reference_windows)
+    parts: dict[Part, float] = {}
+    law, dependence = None, independent(1)
+    if r[:-1].sum() and c[:-1].sum():
+        value_counts = _value_columns(spec, r[:-1], c[:-1], past[:, :-1])
+        parts["values"], law, dependence = _values_part(*value_counts, groups=groups, span=span)
+        if not isinstance(spec, CategoricalSpec) and len(r) > 3:
+            parts["level"] = _level_part(r[:-1], c[:-1], past[:, :-1], groups=groups, span=span)
+    if (r[-1] or c[-1]) and r.sum() and c.sum():
+        sides = (int(r[-1]), int(r.sum())), (int(c[-1]), int(c.sum()))
+        parts["missing"] = share_test(*sides, past=(past[:, -1], past.sum(axis=1)), groups=groups, span=span)
+    if isinstance(reference, CategoricalProfile) and isinstance(current, CategoricalProfile) and current.unseen:
+        parts["new"] = _new_part(reference, current, dependence, past)
+    if not parts:
+        return ChangeTest(1.0, "values", {}, None, dependence)
+    part = min(parts, key=lambda name: parts[name])
+    p_value = min(1.0, len(parts) * parts[part])
+    n, m = float(c[:-1].sum()), float(r[:-1].sum())
+    factor = 1.0 if law is None else law.mean / len(law.spectrum) / (1 / n + 1 / m)
+    return ChangeTest(p_value, part, parts, law, dependence, dependence.can_tell, factor)
+
+
+def share_test(
+    reference: tuple[int, int],
+    current: tuple[int, int],
+    *,
+    past: tuple[IntArray, IntArray] | None = None,
+    groups: IntArray | None = None,
+    span: tuple[float, float] = (1.0, 1.0),
+) -> float:
+    """How likely is a difference this large between two shares ``(hits, rows)``, as far as such a share wanders?
+
+    ``past`` are hits and rows of the windows that show it.  The exact test of independent rows, and Student's with the
+    variance between windows: the larger p-value is the answer.
+    """
+    plain = two_share_p_value(reference, current)
+    if past is None or len(past[0]) == 0:
+        return plain
+    hits, rows = past
+    dependence = measure(np.stack([hits, rows - hits], axis=1), groups)
+    if not dependence.n_windows:
+        return plain
+    if not dependence.can_tell:
+        return 1.0
+    (k, n), (j, m) = current, reference
+    pooled = (k + j) / (n + m)
+    if pooled in (0.0, 1.0):
+        return 1.0
+    spread = dependence.spread(n, span[0]) + dependence.spread(m, span[1])
+    distance = (k / n - j / m) ** 2 / (pooled * (1 - pooled))
+    return max(plain, 2 * float(stdtr(min(dependence.df, 1e9), -math.sqrt(distance / spread))))
+
+
+# --- the parts -----------------------------------------------------------------------------------
+
+
+def _values_part(
+    reference: IntArray, current: IntArray, past: IntArray, *, groups: IntArray | None, span: tuple[float, float]
+) -> tuple[float, NullLaw, Dependence]:
+    """The quadratic distance of pooled bins and its law; pooled again where rows turn out to be worth less."""
+    n, m = float(current.sum()), float(reference.sum())
+    worth = 1.0
+    for _ in range(2):
+        enough = MIN_EXPECTED * worth * (n + m) / min(n, m)
+        starts = pool(reference + current, enough)
+        r, c = np.add.reduceat(reference, starts), np.add.reduceat(current, starts)
+        before = np.add.reduceat(past, starts, axis=1) if len(past) else past
+        dependence = measure(before, groups) if len(past) and len(r) > 1 else independent(len(r) - 1)
+        if dependence.effect < 1.5 * worth or len(r) < 3:
+            break
+        worth = min(dependence.effect, min(n, m) / (2 * MIN_EXPECTED))
+    law = dependence.law(n, m, windows=span[0], reference_windows=span[1])
+    if len(r) < 2:
+        return 1.0, law, dependence
+    pooled = (r + c) / (n + m)
+    distance = float((((c / n - r / m) ** 2)[pooled > 0] / pooled[pooled > 0]).sum())
+    return (law.p_value(distance) if dependence.can_tell else 1.0), law, dependence
+
+
+def _level_part(
+    reference: IntArray, current: IntArray, past: IntArray, *, groups: IntArray | None, span: tuple[float, float]
+) -> float:
+    n, m = float(current.sum()), float(reference.sum())
+    pooled = (reference + current) / (n + m)
+    scores = normal_scores(pooled)
+    if scores is None:
+        return 1.0
+    dependence = measure_score(past, scores, groups) if len(past) else independent(1)
+    if not dependence.can_tell:
+        return 1.0
+    spread = dependence.spread(n, span[0]) + dependence.spread(m, span[1])
+    moved = float(scores @ (current / n - reference / m))
+    return probability(2 * float(stdtr(min(dependence.df, 1e9), -abs(moved) / math.sqrt(spread))))
+
+
+def normal_scores(shares: FloatArray) -> FloatArray | None:
+    """Normal quantiles of the bins' middle ranks, of mean 0 and variance 1 under ``shares``; ``None`` for one bin."""
+    middle = np.cumsum(shares) - shares / 2
+    scores = ndtri(np.clip(middle, 1e-6, 1 - 1e-6))
+    scores = scores - float(scores @ shares)
+    variance = float((scores * scores) @ shares)
+    return None if variance < 1e-9 else np.asarray(scores / math.sqrt(variance))
+
+
+def _new_part(
+    reference: CategoricalProfile, current: CategoricalProfile, dependence: Dependence, past: IntArray
+) -> float:
+    """How likely is it that a value is so frequent in the window and was never met in the reference?
+
+    If the rows are exchangeable, a value that k of all rows have lies in the window alone with probability
+    (n / (n + m))ᵏ, and at most (n + m) / k values are that frequent.  Where baseline windows have had values of their
+    own of that size, it is as likely as the windows say.
+    """
+    if reference.unseen or not current.heavy_unseen:
+        return 1.0
+    heaviest = max(current.heavy_unseen.values())
+    n, m = current.n, reference.n
+    k = max(1.0, heaviest / dependence.effect)
+    p_value = min(1.0, (n + m) / dependence.effect / k * (n / (n + m)) ** k)
+    if len(past):
+        own = np.where(past == past.sum(axis=0), past, 0).max(axis=1) / np.maximum(1, past.sum(axis=1))
+        share = heaviest / n
+        if (own >= share / 2).any():
+            p_value = max(p_value, (1 + int((own >= share).sum())) / (1 + len(past)))
+    return probability(p_value)
+
+
+def _value_columns(spec: ColumnSpec, r: IntArray, c: IntArray, past: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Counts in the order in which they are pooled: numeric bins as they lie, categories from the rarest.
+
+    Never-seen values are together with all categories that are not safely too frequent to have been never-seen
+    themselves: what is *unseen* was decided by the reference's own luck.
+    """
+    if not isinstance(spec, CategoricalSpec):
+        return r, c, past
+    total = r + c
+    spelled = np.array([*spec.categories, ""], dtype=object)
+    order = np.lexsort((np.argsort(np.argsort(spelled, kind="stable")), total))
+    unseen = len(total) - 1
+    if total[unseen]:
+        known = r[:-1]
+        cut = float(known.min()) if r[unseen] and len(known) else 0.0
+        enough = (cut + 3 * cut**0.5 + 7) * total.sum() / max(1, r.sum())
+        rare = (total <= enough) | (np.arange(len(total)) == unseen)
+        order = np.concatenate([order[rare[order]], order[~rare[order]]])
+        starts = np.array([0, *range(int(rare.sum()), len(total))])
+    else:
+        order = order[order != unseen]
+        starts = np.arange(len(order))
+    return (
+        np.add.reduceat(r[order], starts),
+        np.add.reduceat(c[order], starts),
+        np.add.reduceat(past[:, order], starts, axis=1) if len(past) else past[:, : len(starts)],
+    )
+
+
+def pool(totals: IntArray, enough: float) -> IntArray:
+    """Where groups of neighbouring bins begin, each with a total of at least ``enough``."""
+    starts, held, begun = [0], 0.0, 0
+    for place, total in enumerate(totals.tolist()):
+        held += total
+        if held >= enough:
+            starts.append(place + 1)
+            held, begun = 0.0, place + 1
+    if begun < len(totals):  # what is left is too little for a group of its own
+        starts = starts[:-1] if len(starts) > 1 else starts
+    elif starts[-1] == len(totals):
+        starts = starts[:-1]
+    return np.array(starts)
+
+
+def history_of(
+    spec: ColumnSpec, profiles: Sequence[ColumnProfile], *, groups: IntArray | None = None, min_rows: int = 30
+) -> History:
+    """The history that these profiles of successive windows make."""
+    if not profiles:
+        return History(np.zeros((0, 1), dtype=np.int64))
+    bins = np.array([bins_of(spec, profile, profile).reference for profile in profiles], dtype=np.int64)
+    numeric = [profile for profile in profiles if isinstance(profile, NumericProfile)]
+    if not isinstance(spec, NumericSpec) or len(numeric) < len(profiles):
+        return History(bins, groups, np.zeros(len(bins)))
+    flat = any(profile.minimum == profile.maximum for profile in numeric if profile.n >= min_rows)
+    return History(bins, groups, _beyond(spec, numeric), flat)
+
+
+def _beyond(spec: NumericSpec, profiles: Sequence[NumericProfile]) -> FloatArray:
+    """Share of each window's rows that lie outside the range of all other windows (an interval at its end counts)."""
+    low = np.array([math.inf if math.isnan(p.minimum) else p.minimum for p in profiles])
+    high = np.array([-math.inf if math.isnan(p.maximum) else p.maximum for p in profiles])
+    found = np.zeros(len(profiles))
+    if len(profiles) < 2:
+        return found
+    for place, bounds, last in ((int(low.argmin()), low, False), (int(high.argmax()), high, True)):
+        others = np.delete(bounds, place)
+        cells, n = profiles[place].cells, max(1, profiles[place].n)
+        if last and math.isfinite(others.max()):
+            found[place] += int(cells[2 * int(np.searchsorted(spec.edges, others.max(), side="right")) :].sum()) / n
+        elif not last and math.isfinite(others.min()):
+            found[place] += int(cells[: 2 * int(np.searchsorted(spec.edges, others.min())) + 1].sum()) / n
+    return found

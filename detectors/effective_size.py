@@ -1,0 +1,182 @@
+"""How many rows are worth one: what a baseline's own windows say about rows that are not independent.
+
+Shares of bins wander more from window to window than independent rows allow when an entity has many rows, when rows
+follow one another, or when each day differs from the next.  The windows of the baseline show by how much, whatever the
+reason, and no model of it is needed (Rao & Scott, 1984, second order).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from detectors.null_law import NullLaw
+from detectors.profiles import FloatArray, IntArray
+
+MIN_WINDOWS = 8
+"""With fewer windows in the baseline their variance says too little, and rows are assumed to be independent."""
+MIN_FREEDOM = 4.0
+"""With fewer degrees of freedom left, how far shares wander cannot be told."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dependence:
+    """How bin shares wander from window to window, in units of what independent rows would do.
+
+    Parameters
+    ----------
+    design
+        Eigenvalues of n · Cov((q − p) / √p), shape ``(r,)``: all 1 for independent rows.  Never 1 or less on average:
+        shares that wander less than chance are chance.
+    df
+        Degrees of freedom that the estimate is worth; infinite where independence is assumed.
+    memory
+        Windows that are worth one independent window, ≥ 1 (integrated autocorrelation).
+    rows
+        Rows of a typical baseline window.
+    n_windows
+        Windows it was measured on; 0 where independence is assumed.
+    """
+
+    design: FloatArray
+    df: float = math.inf
+    memory: float = 1.0
+    rows: float = math.inf
+    n_windows: int = 0
+    first_lag: float = 0.0
+    """Autocorrelation of neighbouring windows."""
+
+    @property
+    def effect(self) -> float:
+        """The design effect: so many rows carry the information of one independent row, in windows of usual size."""
+        return float(self.design.mean())
+
+    @property
+    def can_tell(self) -> bool:
+        return self.df >= MIN_FREEDOM
+
+    def spread(self, rows: float, windows: float = 1.0) -> float:
+        """Expected distance of the shares of ``rows`` rows in ``windows`` successive windows from the truth, per bin.
+
+        What independent rows cause falls with the rows.  The excess may lie within windows (and falls with their rows,
+        too) or between them (and does not): it is taken to fall with rows only up to the usual size of a window, and
+        beyond that with the number of windows less their memory.
+        """
+        each = rows / windows
+        chance = 1 / each
+        excess = (self.effect - 1) * max(1 / each, 1 / self.rows)
+        return (chance + excess * min(self.memory, windows)) / windows
+
+    def law(self, n: float, reference: float, *, windows: float = 1.0, reference_windows: float = 1.0) -> NullLaw:
+        """The law of the distance between a window of ``n`` rows and a reference, without change."""
+        total = self.spread(n, windows) + self.spread(reference, max(1.0, reference_windows))
+        return NullLaw(self.design * (total / self.effect), self.df)
+
+
+def independent(freedom: int) -> Dependence:
+    """What holds if every row is drawn on its own."""
+    return Dependence(np.ones(max(1, freedom)))
+
+
+def measure(windows: IntArray, groups: IntArray | None = None) -> Dependence:
+    """Measure the dependence on the counts of baseline windows.
+
+    Parameters
+    ----------
+    windows
+        Rows in each bin, shape ``(W, B)``, in the order of time; bins pooled so that none is rare.
+    groups
+        For seasonal baselines the phase of each window, shape ``(W,)``: windows are compared with their own phase.
+
+    Returns
+    -------
+    Dependence
+        Independence is assumed with fewer than ``MIN_WINDOWS`` windows (less the phases).
+    """
+    sizes = windows.sum(axis=1)
+    keep = sizes > 0
+    windows, sizes = windows[keep], sizes[keep]
+    groups = None if groups is None else groups[keep]
+    freedom = windows.shape[1] - 1
+    n_groups = 1 if groups is None else len(np.unique(groups))
+    if freedom < 1 or len(windows) - n_groups + 1 < MIN_WINDOWS:
+        return independent(freedom)
+    shares = windows.sum(axis=0) / windows.sum()
+    filled = shares > 0
+    centre = _centres(windows, groups)
+    moved = (windows / sizes[:, np.newaxis] - centre)[:, filled] / np.sqrt(shares[filled])
+    return of_deviations(moved * np.sqrt(sizes)[:, np.newaxis], freedom, rows=float(sizes.mean()), n_groups=n_groups)
+
+
+def measure_score(windows: IntArray, weights: FloatArray, groups: IntArray | None = None) -> Dependence:
+    """As :func:`measure`, for one weighted sum of the shares: ``weights`` of mean 0 and variance 1, shape ``(B,)``."""
+    sizes = windows.sum(axis=1)
+    keep = sizes > 0
+    windows, sizes = windows[keep], sizes[keep]
+    groups = None if groups is None else groups[keep]
+    n_groups = 1 if groups is None else len(np.unique(groups))
+    if len(windows) - n_groups + 1 < MIN_WINDOWS:
+        return independent(1)
+    moved = (windows / sizes[:, np.newaxis] - _centres(windows, groups)) @ weights * np.sqrt(sizes)
+    return of_deviations(moved[:, np.newaxis], 1, rows=float(sizes.mean()), n_groups=n_groups)
+
+
+def of_deviations(moved: FloatArray, freedom: int, *, rows: float, n_groups: int = 1) -> Dependence:
+    """The dependence shown by standardised deviations √n (q − p) / √p of shape ``(W, B)``, in the order of time.
+
+    Notes
+    -----
+    Σ λ² of an estimated covariance is too large by the noise of the estimate: it is corrected (Bai & Saranadasa,
+    1996), and the eigenvalues are drawn together until they agree with it.  Windows that resemble the ones before
+    count as fewer windows.
+    """
+    n_windows = len(moved)
+    squares = np.linalg.svd(moved, compute_uv=False)[:freedom] ** 2
+    total = float(squares.sum())
+    if total <= 0:
+        return Dependence(np.ones(freedom), n_windows - n_groups, 1.0, rows, n_windows)
+    nu = max(1.0, total**2 / float((squares**2).sum()))
+    memory, first = _memory(moved, total, nu)
+    df = n_windows / memory - n_groups
+    if df < MIN_FREEDOM:
+        return Dependence(np.full(freedom, max(1.0, total / n_windows / freedom)), df, memory, rows, n_windows, first)
+    values = np.zeros(freedom)
+    values[: len(squares)] = squares / (n_windows - n_groups * memory)
+    mean = float(values.mean())
+    m = n_windows - n_groups
+    second = float((values**2).sum())
+    corrected = m * m / ((m - 1) * (m + 2)) * (second - float(values.sum()) ** 2 / m)
+    even = freedom * mean * mean
+    share = max(0.0, corrected - even) / max(second - even, 1e-12)
+    values = mean + math.sqrt(min(1.0, share)) * (values - mean)
+    values = np.maximum(values, 1e-9 * mean)
+    design = values * max(1.0, 1.0 / mean)
+    nu = float(design.sum()) ** 2 / float((design**2).sum())
+    return Dependence(design, nu * df, memory, rows, n_windows, first)
+
+
+def _centres(windows: IntArray, groups: IntArray | None) -> FloatArray:
+    """The shares that each window is held against: of all windows together, or of those of its phase."""
+    if groups is None:
+        return np.broadcast_to(windows.sum(axis=0) / windows.sum(), windows.shape)
+    phases, place = np.unique(groups, return_inverse=True)
+    sums = np.zeros((len(phases), windows.shape[1]))
+    np.add.at(sums, place, windows)
+    shares: FloatArray = (sums / sums.sum(axis=1, keepdims=True))[place]
+    return shares
+
+
+def _memory(moved: FloatArray, total: float, nu: float) -> tuple[float, float]:
+    """Integrated autocorrelation 1 + 2 Σ ρ of the deviations, and ρ of the first lag; 1 where it may be noise."""
+    n_windows = len(moved)
+    noise = 1.5 / math.sqrt(n_windows * nu)
+    memory, first = 1.0, 0.0
+    for lag in range(1, max(2, n_windows // 3)):
+        rho = float((moved[:-lag] * moved[lag:]).sum()) / total * n_windows / (n_windows - lag) + 1 / n_windows
+        if rho < noise:
+            break
+        first = first or rho
+        memory += 2 * rho
+    return memory, min(first, 0.99)
