@@ -64,8 +64,8 @@ def dispersion(windows: IntArray) -> float:
     if n_windows < 2 or n_bins < 2:
         return 1.0
     expected = held.sum(axis=1, keepdims=True) * (held.sum(axis=0) / held.sum())
-    excess = float(np.sum((held - expected) ** 2 / expected)) / ((n_windows - 1) * (n_bins - 1))
-    return max(1.0, excess)
+    excess = float(np.sum((held - expected) ** 2 / expected))
+    return max(1.0, excess / ((n_windows - 1) * (n_bins - 1)))
 
 
 def onset_of_counts(

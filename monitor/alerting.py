@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from monitor import diagnosis, incidents, messages
+from monitor import diagnosis, grouping, incidents, messages, onset
 from monitor.config import Config, Destination, ModelConfig
 from monitor.incidents import Rules, SeriesKey, Step
 from monitor.models import (
@@ -39,7 +39,8 @@ def conclude(service: Service, claim: Claim, seen: Seen, *, now: datetime) -> Ou
     """Move the incidents by this window's results, and compose what is worth telling."""
     series = service.store.series(claim.model)
     known = service.store.incidents(claim.model)
-    step = _step(service, claim, seen.results, series, known, now=now)
+    step = onset.date(service, claim, seen, _step(service, claim, seen.results, series, known, now=now))
+    step = grouping.group(step, known=known, results=seen.results, length=claim.window.length)
     before = {incident.id: incident for incident in known}
     told = {
         incident.id: _dated(incident, before.get(incident.id), now=now)

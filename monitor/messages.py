@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -146,7 +147,7 @@ def compose(
     """
     if not changes:
         raise ValueError(f"{model}: a message needs at least one change")
-    ordered = sorted(changes, key=lambda change: (_LOUDEST_FIRST.index(change[0]), change[1].check, change[1].id))
+    ordered = sorted(changes, key=_chief_first)
     transition = ordered[0][0]
     firing = [incident for kind, incident in ordered if kind is not Transition.RESOLVED]
     open_now = [i for i in (*firing, *still_open) if i.state is IncidentState.OPEN]
@@ -171,9 +172,18 @@ def compose(
     )
 
 
+def _chief_first(change: Change) -> tuple[Any, ...]:
+    """Loudest first; a root before what follows from it."""
+    transition, incident = change
+    return _LOUDEST_FIRST.index(transition), "root" in incident.detail, incident.check, incident.id
+
+
 def _headline(ordered: Sequence[Change]) -> str:
     parts = []
+    inside = {incident.id for _, incident in ordered}
     for transition, incident in ordered:
+        if incident.detail.get("root") in inside and transition is not Transition.RESOLVED:
+            continue
         words = _subject(incident)
         parts.append(
             {
@@ -210,11 +220,14 @@ def _named(incident: Incident, n: int) -> str:
 
 def _summary(ordered: Sequence[Change], open_now: Sequence[Incident], window: Window) -> str:
     sentences = []
+    inside = {incident.id for _, incident in ordered}
     for transition, incident in ordered:
         subject = _subject(incident)
         subject = subject[:1].upper() + subject[1:] if subject.split(" ")[0] not in incident.features else subject
         since = f"since {moment(incident.onset or incident.opened_window)}"
-        if transition is Transition.RESOLVED:
+        if incident.detail.get("root") in inside and transition is Transition.OPENED:
+            sentences.append(f"With it: {_subject(incident)} ({since}).")
+        elif transition is Transition.RESOLVED:
             lasted = duration((incident.resolved_window or window.start) - incident.opened_window)
             sentences.append(f"Resolved after {lasted}: {subject} ({since}).")
         elif transition is Transition.RESTATED and incident.state is not IncidentState.OPEN:
@@ -303,7 +316,8 @@ def _facts(ordered: Sequence[Change], results: Sequence[Result], importance_word
         facts["Likely cause"] = "; ".join(causes)
     firing = [i for i in incidents if i.state is IncidentState.OPEN]
     if firing:
-        facts["Since"] = moment(min(i.onset or i.opened_window for i in firing))
+        first = min(firing, key=lambda i: (i.onset or i.opened_window, i.id))
+        facts["Since"] = began(first) or moment(first.onset or first.opened_window)
         facts |= _sureness(firing, results)
     if importance_word:
         facts["Importance"] = importance_word
@@ -311,6 +325,15 @@ def _facts(ordered: Sequence[Change], results: Sequence[Result], importance_word
     if acknowledged:
         facts["Acknowledged by"] = ", ".join(str(who) for who in acknowledged)
     return facts
+
+
+def began(incident: Incident) -> str:
+    """``between 2026-11-18 and 2026-11-19 (97 % sure)``; empty where the onset could not be dated."""
+    told = incident.detail.get("onset_interval")
+    if not told:
+        return ""
+    start, end = (moment(datetime.fromisoformat(text)) for text in told)
+    return f"between {start} and {end} ({incident.detail.get('onset_confidence', 0):.0%} sure)".replace("%", " %")
 
 
 def _cause(incident: Incident) -> str:
@@ -391,6 +414,21 @@ def skipped(model: str, windows: Sequence[Window], *, reason: str) -> Message:
         model=model,
         advice=f"monitor backfill --model {model} --from {first.start:%Y-%m-%d} --to {last.end:%Y-%m-%d}",
     )
+
+
+def removed(model: str, incidents: Sequence[Incident]) -> Message:
+    """A model is configured no more; its incidents end without anybody knowing how they would have ended."""
+    first = min(incidents, key=lambda incident: (incident.opened_window, incident.id))
+    listed = _listed([_subject(incident) for incident in incidents])
+    message = operator(
+        f"{model}: no longer monitored",
+        f"The model was taken out of the config. {_count(incidents, 'open incident')} end as removed, which is not "
+        f"the same as resolved: {listed}.",
+        model=model,
+        severity=Verdict.WARN,
+        thread_key=_thread(first),
+    )
+    return replace(message, incident_ids=[incident.id for incident in incidents])
 
 
 def undeliverable(destination: str, *, reason: str, lost: Sequence[Message] = (), kept: int = 0) -> Message:

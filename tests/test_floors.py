@@ -38,11 +38,19 @@ FLOORS: dict[str, int] = {
     "monitor.incidents": 1,
     "monitor.messages": 1,
     "monitor.cause": 1,
+    "monitor.grouping": 1,
     # 0: numbers
     "detectors": 0,
 }
 STORY = 3
-PURE = ("monitor.windows", "monitor.thresholds", "monitor.incidents", "monitor.messages", "monitor.cause")
+PURE = (
+    "monitor.windows",
+    "monitor.thresholds",
+    "monitor.incidents",
+    "monitor.messages",
+    "monitor.cause",
+    "monitor.grouping",
+)
 DETECTORS_MAY_IMPORT = set(
     re.findall(
         r"\w+",
