@@ -41,18 +41,29 @@ class EdgeBuilder:
         self._decision = tuple(sorted({float(edge) + 0.0 for edge in decision_edges if math.isfinite(edge)}))
         self._values: FloatArray = np.empty(0)
         self._counts: IntArray = np.empty(0, dtype=np.int64)
+        self._waiting: list[FloatArray] = []
         self._compacted = False
 
     def update(self, values: npt.ArrayLike) -> None:
         """Take in one batch of the reference; missing (NaN) and infinite values do not shape edges."""
         batch = np.asarray(values, dtype=np.float64).reshape(-1)
-        batch = batch[np.isfinite(batch)] + 0.0  # -0.0 is 0.0
-        new_values, new_counts = np.unique(batch, return_counts=True)
-        both = np.concatenate([self._values, new_values])
-        self._values, place = np.unique(both, return_inverse=True)
-        counts = np.zeros(len(self._values), dtype=np.int64)
-        np.add.at(counts, place, np.concatenate([self._counts, new_counts]))
-        self._counts = counts
+        self._waiting.append(batch[np.isfinite(batch)] + 0.0)  # -0.0 is 0.0
+        if sum(len(part) for part in self._waiting) >= 4 * self._max_distinct:
+            self._take_in()
+
+    def _take_in(self) -> None:
+        """Merge the batches that wait into the sorted distinct values."""
+        if not self._waiting:
+            return
+        new_values, new_counts = np.unique(np.concatenate(self._waiting), return_counts=True)
+        self._waiting = []
+        both, counts = np.concatenate([self._values, new_values]), np.concatenate([self._counts, new_counts])
+        order = np.argsort(both, kind="stable")  # two sorted runs: linear
+        both, counts = both[order], counts[order]
+        first = np.ones(len(both), dtype=bool)
+        first[1:] = both[1:] != both[:-1]
+        self._values = both[first]
+        self._counts = np.add.reduceat(counts, np.flatnonzero(first)) if len(both) else counts
         if len(self._values) > 4 * self._max_distinct:
             self._compact(2 * self._max_distinct)
 
@@ -72,6 +83,7 @@ class EdgeBuilder:
 
     def spec(self) -> NumericSpec | None:
         """The edges; ``None`` if the reference had no finite value."""
+        self._take_in()
         if not len(self._values):
             return None
         exact = not self._compacted and len(self._values) <= self._max_distinct

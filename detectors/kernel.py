@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -101,7 +102,7 @@ class NumericCounter:
             if not math.isfinite(mean):
                 mean = float((finite / len(finite)).sum())
             deviations = finite - mean
-            m2 = float(deviations @ deviations)
+            m2 = float(np.multiply(deviations, deviations, out=deviations).sum())  # BLAS would start threads of its own
             self._low_sum += float(batch[first : max(first, n_low)].sum())
             self._high_sum += float(batch[min(n_not_high, last) : last].sum())
         self._moments = merge_moments(self._moments, (len(finite), mean, m2))
@@ -137,12 +138,12 @@ class CategoricalCounter:
 
     def __init__(self, spec: CategoricalSpec) -> None:
         self._places = {category: place for place, category in enumerate(spec.categories)}
-        self._counts = [0] * len(spec.categories)
+        self._counts = np.zeros(len(spec.categories) + 1, dtype=np.int64)  # the last place is nobody's
         self._missing = 0
         self._unseen = 0
         self._new: dict[str, int] = {}
 
-    def update(self, values: Iterable[str | None], counts: Iterable[int] | None = None, *, missing: int = 0) -> None:
+    def update(self, values: Iterable[str | None], counts: npt.ArrayLike | None = None, *, missing: int = 0) -> None:
         """Count one batch.
 
         Parameters
@@ -155,14 +156,31 @@ class CategoricalCounter:
         missing
             Further missing rows that are not in ``values``.
         """
-        self._missing += missing
         if counts is None:
-            for value in values:
-                self._add(value, 1)
-        else:
-            for value, count in zip(values, counts, strict=True):
-                if count:
-                    self._add(value, int(count))
+            tally = Counter(values)
+            values, counts = list(tally), list(tally.values())
+        values = values if isinstance(values, list) else list(values)
+        self.update_at(self.places(values), counts, values, missing=missing)
+
+    def places(self, values: Sequence[str | None]) -> IntArray:
+        """Where each of ``values`` is counted, shape ``(len(values),)``: worth keeping while a dictionary stays."""
+        nobody = len(self._places)
+        return np.array([self._places.get(value, nobody) for value in values], dtype=np.int64)  # type: ignore[arg-type]
+
+    def update_at(
+        self, places: IntArray, counts: npt.ArrayLike, values: Sequence[str | None], *, missing: int = 0
+    ) -> None:
+        """As :meth:`update` with ``counts``, where the :meth:`places` of ``values`` are known already."""
+        numbers = np.asarray(counts, dtype=np.int64)
+        if len(numbers) != len(places):
+            raise ValueError(f"{len(places)} values with {len(numbers)} counts")
+        self._missing += missing
+        np.add.at(self._counts, places, numbers)
+        if not self._counts[-1]:
+            return
+        self._counts[-1] = 0
+        for at in np.flatnonzero((places == len(self._places)) & (numbers != 0)):
+            self._add_new(values[at], int(numbers[at]))
         if len(self._new) > 2 * _MAX_UNSEEN:
             ranked = sorted(self._new.items(), key=lambda item: (-item[1], item[0]))
             self._new = dict(ranked[:_MAX_UNSEEN])
@@ -171,15 +189,11 @@ class CategoricalCounter:
         """Count a dictionary-encoded batch: ``dictionary[code]`` for each of ``codes``; a negative code is missing."""
         array = np.asarray(codes).reshape(-1)
         counts = np.bincount(array[array >= 0].astype(np.intp, copy=False), minlength=len(dictionary))
-        self.update(dictionary, counts.tolist(), missing=len(array) - int(counts.sum()))
+        self.update(list(dictionary), counts, missing=len(array) - int(counts.sum()))
 
-    def _add(self, value: str | None, count: int) -> None:
+    def _add_new(self, value: str | None, count: int) -> None:
         if value is None:
             self._missing += count
-            return
-        place = self._places.get(value)
-        if place is not None:
-            self._counts[place] += count
             return
         self._unseen += count
         name = value if len(value) <= _MAX_TEXT else value[: _MAX_TEXT - 1] + "…"
@@ -187,6 +201,6 @@ class CategoricalCounter:
 
     def profile(self) -> CategoricalProfile:
         """What has been counted so far; further updates do not change it."""
-        counts = np.array(self._counts, dtype=np.int64)
+        counts = self._counts[:-1].copy()
         n = int(counts.sum()) + self._unseen + self._missing
         return CategoricalProfile(n, self._missing, self._unseen, counts, heaviest(self._new))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,25 +44,98 @@ class WindowCounts:
     duplicates: int = 0
 
 
+class Crew:
+    """Threads that count columns side by side: NumPy lets go of the interpreter while it sorts and searches.
+
+    Threads are started at the first batch that is worth them, and end with the ``with`` block.
+    """
+
+    _WORTH = 1 << 18
+    """Values in a batch from which on it is shared out; below, handing over costs more than it saves."""
+
+    def __init__(self, size: int | None = None) -> None:
+        self._helpers = (size or min(_MOST, _processors())) - 1
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def share(self, work: Iterable[Callable[[], None]], *, values: int) -> None:
+        """Do all of ``work``, which together goes through this many values, and raise what it raises."""
+        waiting = list(work)
+        helpers = min(self._helpers, len(waiting) - 1) if values >= self._WORTH else 0
+        if helpers > 0 and self._pool is None:
+            self._pool = ThreadPoolExecutor(self._helpers, thread_name_prefix="count")
+        done = [self._pool.submit(_work_off, waiting) for _ in range(helpers)] if self._pool is not None else []
+        try:
+            _work_off(waiting)
+        finally:
+            waiting.clear()
+            for part in done:
+                part.result()
+
+
+_MOST = 4
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _work_off(waiting: list[Callable[[], None]]) -> None:
+    """Take and do what is left, until others have taken the last."""
+    while True:
+        try:
+            one = waiting.pop()
+        except IndexError:
+            return
+        one()
+
+
+class _Column:
+    """The counter of one column, fed with Arrow arrays."""
+
+    def __init__(self, spec: ColumnSpec) -> None:
+        numeric = isinstance(spec, NumericSpec)
+        self._counter = NumericCounter(spec) if isinstance(spec, NumericSpec) else CategoricalCounter(spec)
+        self.update = self._update_numeric if numeric else self._update_categorical
+        self._dictionary: Any = None
+        self._values: list[str] = []
+        self._places: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
+
+    def _update_numeric(self, column: Any) -> None:
+        self._counter.update(floats(column))
+
+    def _update_categorical(self, column: Any) -> None:
+        """By dictionary codes: a text is looked at once for each dictionary, and dictionaries often stay the same."""
+        counter = self._counter
+        assert isinstance(counter, CategoricalCounter)  # noqa: S101 - chosen so above
+        coded = _dictionary(column)
+        if self._dictionary is None or not coded.dictionary.equals(self._dictionary):
+            self._dictionary, self._values = coded.dictionary, _texts(coded.dictionary)
+            self._places = counter.places(self._values)
+        counts, missing = _code_counts(coded)
+        counter.update_at(self._places, counts, self._values, missing=missing)
+
+    def profile(self) -> ColumnProfile:
+        return self._counter.profile()
+
+
 class _Columns:
     """One counter for each column of a set of rows."""
 
     def __init__(self, specs: Mapping[str, ColumnSpec]) -> None:
         self.n_rows = 0
-        self.counters: dict[str, NumericCounter | CategoricalCounter] = {
-            name: NumericCounter(spec) if isinstance(spec, NumericSpec) else CategoricalCounter(spec)
-            for name, spec in specs.items()
-        }
+        self.counters = {name: _Column(spec) for name, spec in specs.items()}
 
-    def update(self, batch: pa.RecordBatch) -> None:
+    def update(self, batch: pa.RecordBatch, crew: Crew) -> None:
         self.n_rows += batch.num_rows
-        for name, counter in self.counters.items():
-            column = batch.column(name)
-            if isinstance(counter, NumericCounter):
-                counter.update(floats(column))
-            else:
-                values, counts, missing = categories(column)
-                counter.update(values, counts, missing=missing)
+        work = [partial(counter.update, batch.column(name)) for name, counter in self.counters.items()]
+        crew.share(work, values=batch.num_rows * len(work))
 
     def profiles(self) -> dict[str, ColumnProfile]:
         return {name: counter.profile() for name, counter in self.counters.items()}
@@ -78,12 +154,13 @@ def count(
     whole = _Columns(specs)
     split = {column: _Split(column, values, specs) for column, values in (segments or {}).items()}
     seen = WindowCounts()
-    for batch in batches:
-        whole.update(batch)
-        for part in split.values():
-            part.update(batch)
-        _note_times(seen, batch)
-        _note_versions(seen, batch)
+    with Crew() as crew:
+        for batch in batches:
+            whole.update(batch, crew)
+            for part in split.values():
+                part.update(batch, crew)
+            _note_times(seen, batch)
+            _note_versions(seen, batch)
     seen.n_rows = whole.n_rows
     seen.columns = whole.profiles()
     seen.segments = {name: counted for part in split.values() for name, counted in part.profiles()}
@@ -98,11 +175,12 @@ class _Split:
         self.column, self.known, self.specs = column, frozenset(values), specs
         self.parts: dict[str, _Columns] = {}
 
-    def update(self, batch: pa.RecordBatch) -> None:
+    def update(self, batch: pa.RecordBatch, crew: Crew) -> None:
+        counted = batch.select(list(self.specs))
         for value, rows in split_rows(batch, self.column, self.known):
             if value not in self.parts:
                 self.parts[value] = _Columns(self.specs)
-            self.parts[value].update(batch.take(pa.array(rows)))
+            self.parts[value].update(counted.take(pa.array(rows)), crew)
 
     def profiles(self) -> Iterator[tuple[str, dict[str, ColumnProfile]]]:
         for value, part in self.parts.items():
@@ -137,17 +215,21 @@ def learn_specs(
         for name, kind in kinds.items()
     }
     n_rows = 0
-    for batch in batches:
-        n_rows += batch.num_rows
-        for name, builder in builders.items():
-            column = batch.column(name)
-            if isinstance(builder, EdgeBuilder):
-                builder.update(floats(column))
-            else:
-                values, counts, _ = categories(column)
-                builder.update(values, counts)
+    with Crew() as crew:
+        for batch in batches:
+            n_rows += batch.num_rows
+            work = [partial(_learn, builder, batch.column(name)) for name, builder in builders.items()]
+            crew.share(work, values=batch.num_rows * len(work))
     specs = {name: builder.spec() for name, builder in builders.items()}
     return {name: spec for name, spec in specs.items() if spec is not None}, n_rows
+
+
+def _learn(builder: EdgeBuilder | CategoryBuilder, column: Any) -> None:
+    if isinstance(builder, EdgeBuilder):
+        builder.update(floats(column))
+    else:
+        values, counts, _ = categories(column)
+        builder.update(values, counts)
 
 
 def count_labels(
@@ -207,11 +289,20 @@ def floats(column: Any) -> npt.NDArray[np.float64]:
 def categories(column: Any) -> tuple[list[str], npt.NDArray[np.int64], int]:
     """Distinct values as text, how often each occurs, and how many rows are missing."""
     coded = _dictionary(column)
+    counts, missing = _code_counts(coded)
+    return _texts(coded.dictionary), counts, missing
+
+
+def _code_counts(coded: pa.DictionaryArray) -> tuple[npt.NDArray[np.int64], int]:
+    """Rows of each code, and rows without one; a null in the dictionary itself is missing as well."""
     missing = coded.null_count
     indices = coded.indices.drop_null().to_numpy(zero_copy_only=False) if missing else coded.indices.to_numpy()
-    counts = np.bincount(indices, minlength=len(coded.dictionary)).astype(np.int64)
-    values = [_text(value) for value in coded.dictionary.to_pylist()]
-    return values, counts, missing
+    return np.bincount(indices, minlength=len(coded.dictionary)).astype(np.int64, copy=False), missing
+
+
+def _texts(dictionary: pa.Array) -> list[str]:
+    values = dictionary.to_pylist()
+    return values if pa.types.is_string(dictionary.type) else [_text(value) for value in values]
 
 
 def _dictionary(column: Any) -> pa.DictionaryArray:
