@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from monitor import diagnosis, grouping, incidents, messages, onset
@@ -18,6 +19,7 @@ from monitor.models import (
     Message,
     Outcome,
     Result,
+    RunState,
     SeriesState,
     Transition,
     Verdict,
@@ -26,7 +28,7 @@ from monitor.models import (
 )
 from monitor.reports.files import window_page_path
 from monitor.service import Service
-from monitor.sources import SourceError
+from monitor.sources import SourceError, TransientSourceError
 
 if TYPE_CHECKING:
     from monitor.run import Seen
@@ -48,11 +50,13 @@ def conclude(service: Service, claim: Claim, seen: Seen, *, now: datetime) -> Ou
     }
     changes = [(transition, told.get(incident.id, incident)) for transition, incident in step.transitions]
     still_open = [i for i in known if i.state is IncidentState.OPEN and i.id not in told]
+    recent = is_recent(service, claim, now=now)
     queued = (
         queue(service, claim, changes, seen.results, still_open=still_open)
         if changes and is_told(service, claim, now=now)
         else []
     )
+    quiet = [] if recent or not claim.alerts else _withheld(service, claim, list(told.values()), known, now=now)
     return Outcome(
         state=seen.state,
         n_rows=seen.n_rows,
@@ -63,6 +67,7 @@ def conclude(service: Service, claim: Claim, seen: Seen, *, now: datetime) -> Ou
         series=step.series,
         incidents=list(told.values()),
         messages=queued,
+        held=queue(service, claim, quiet, seen.results, still_open=still_open) if quiet else [],
         detail={"as_of": now.isoformat()},
     )
 
@@ -121,6 +126,10 @@ def _since(
     return list(by_window.items())
 
 
+def _caught_up(model: str, kept: Sequence[Message]) -> Message:
+    return messages.caught_up(model, messages=kept)
+
+
 def rules_of(config: Config, model: ModelConfig, *, n_features: int) -> Rules:
     return Rules(
         confirm=model.confirm,
@@ -133,12 +142,44 @@ def rules_of(config: Config, model: ModelConfig, *, n_features: int) -> Rules:
 
 
 def is_told(service: Service, claim: Claim, *, now: datetime) -> bool:
-    """Whether a window is recent enough, and was asked, to send messages of its own."""
+    """Whether a window was asked, and is recent enough, to send messages of its own."""
+    return claim.alerts and is_recent(service, claim, now=now)
+
+
+def is_recent(service: Service, claim: Claim | WindowRow, *, now: datetime) -> bool:
+    """Whether what a window shows is still news: it ended no longer ago than ``alerts.max_age``."""
     model = service.model(claim.model)
     settled = claim.window.end + model.settle
     if claim.job is Job.LABELS and model.labels is not None:
         settled += model.labels.delay
-    return claim.alerts and now - settled <= service.config.alerts.max_age + claim.window.length
+    return now - settled <= service.config.alerts.max_age + claim.window.length
+
+
+def _withheld(
+    service: Service, claim: Claim, moved: Sequence[Incident], known: Sequence[Incident], *, now: datetime
+) -> list[tuple[Transition, Incident]]:
+    """What an old window opened and ended: not told now, but together with the rest of the backlog."""
+    muted = {m.feature for m in service.store.mutes() if m.model == claim.model and (m.until is None or m.until > now)}
+    before = {incident.id: incident.state for incident in known}
+    found = []
+    for incident in moved:
+        if None in muted or (incident.features and set(incident.features) <= muted):
+            continue
+        if incident.state is IncidentState.OPEN and before.get(incident.id) is not IncidentState.OPEN:
+            found.append((Transition.OPENED, incident))
+        if incident.state is IncidentState.RESOLVED and before.get(incident.id) is IncidentState.OPEN:
+            found.append((Transition.RESOLVED, incident))
+    return found
+
+
+def catch_up(service: Service, models: Iterable[str], *, now: datetime) -> None:
+    """Tell in one message what the old windows of a model showed, once no more of them are to be worked on."""
+    held = service.store.held_models()
+    for name in held.intersection(models):
+        waiting = service.store.windows(name, states=[RunState.PENDING, RunState.LEASED])
+        ready = [row for row in waiting if row.not_before is None or row.not_before <= now]
+        if not any(row.alerts and not is_recent(service, row, now=now) for row in ready):
+            service.store.release_held(name, partial(_caught_up, name))
 
 
 def queue(
@@ -197,8 +238,22 @@ def source_broken(service: Service, claim: Claim, error: SourceError, *, now: da
     source = service.source_name(claim.model)
     models = [name for name in service.config.models if service.source_name(name) == source]
     message = messages.source_broken(source, reason=str(error), models=models)
-    key = f"source:{source}:{error!s}:{now:%Y-%m-%d}"
+    what = "down" if isinstance(error, TransientSourceError) else str(error)
+    key = f"source:{source}:{what}:{now:%Y-%m-%d}"
     return _for_all(service, key, message)
+
+
+def window_failed(service: Service, claim: Claim, reason: str, *, now: datetime) -> list[Queued]:
+    """A window that ends as an error; one message for each model, clock and day, however many do."""
+    message = messages.operator(
+        f"{claim.model}: a window could not be computed",
+        f"The {claim.job.value} window from {messages.moment(claim.window.start)} was tried {claim.attempt} times: "
+        f"{reason}. Later windows go on; others that fail today are not told of one by one.",
+        model=claim.model,
+        window=claim.window,
+        advice="`monitor status` counts them; the worker's log says more; `monitor backfill` runs them again.",
+    )
+    return _for_all(service, f"failed:{claim.model}:{claim.job}:{now:%Y-%m-%d}", message)
 
 
 def given_up(service: Service, row: WindowRow) -> list[Queued]:
@@ -215,11 +270,22 @@ def given_up(service: Service, row: WindowRow) -> list[Queued]:
     return _for_all(service, key, message)
 
 
-def close_removed(service: Service, config: Config) -> None:
-    """Incidents of a model that is configured no more end as removed, not as resolved."""
-    for incident in service.store.incidents(states=[IncidentState.OPEN]):
-        if incident.model not in config.models:
-            service.store.save_incidents([replace(incident, state=IncidentState.REMOVED)])
+def close_removed(service: Service, removed: Iterable[str]) -> None:
+    """End what is under way of models that are configured no more: it is over, which is not the same as well."""
+    for name in removed:
+        still_open = service.store.incidents(name, states=[IncidentState.OPEN])
+        if still_open:
+            message = messages.removed(name, still_open)
+            ids = ",".join(sorted(incident.id for incident in still_open))
+            service.store.save_incidents(
+                [replace(incident, state=IncidentState.REMOVED) for incident in still_open],
+                messages=_for_all(service, f"removed:{name}:{ids}", message),
+            )
+        for job in Job:
+            waiting = service.store.windows(name, job, states=[RunState.PENDING])
+            if waiting:
+                spec = waiting[-1].spec_version
+                service.store.skip(name, job, [r.window for r in waiting], spec_version=spec, reason="model_removed")
 
 
 def _for_all(service: Service, key: str, message: Message) -> list[Queued]:

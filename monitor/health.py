@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from pydantic import SecretStr
 
 from monitor.config import Config
+from monitor.models import IncidentState
 from monitor.store import Store, StoreError
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+STORE_LIMIT = 120.0
+"""Seconds: the longest that one call of the store may take."""
+
 
 @dataclass
 class Vital:
@@ -31,6 +36,9 @@ class Vital:
 
     started: float
     last_tick: float | None = None
+    last_begun: float | None = None
+    oldest_window: Callable[[], float] = field(default=lambda: 0.0)
+    """Seconds that the longest-running window has taken so far."""
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
     def __post_init__(self) -> None:
@@ -47,6 +55,13 @@ class Vital:
         """Seconds since the last completed tick, or since the start."""
         return time.monotonic() - (self.last_tick if self.last_tick is not None else self.started)
 
+    def silence(self) -> float:
+        """Seconds since a tick was last begun, or since the start: a tick that fails is not a loop that hangs."""
+        return time.monotonic() - (self.last_begun if self.last_begun is not None else self.started)
+
+    def tick_began(self) -> None:
+        self.last_begun = time.monotonic()
+
     def ticked(self, report: RunReport) -> None:
         self.last_tick = time.monotonic()
         for state, n in report.states.items():
@@ -55,6 +70,19 @@ class Vital:
     def delivered(self, report: DeliveryReport) -> None:
         for state in ("sent", "retried", "dead"):
             self.messages.labels(state).inc(getattr(report, state))
+
+
+def longest_tick(config: Config) -> float:
+    """Seconds without a completed tick after which nobody should believe that the worker is well.
+
+    A tick waits for lanes no longer than its own length, and for the store as long as its time limits let it.
+    """
+    return 4 * config.worker.tick.total_seconds() + STORE_LIMIT
+
+
+def longest_window(config: Config) -> float:
+    """Seconds after which a window hangs: it was cut at its deadline, and did not end."""
+    return config.worker.window_deadline.total_seconds() + STORE_LIMIT
 
 
 class Served:
@@ -80,7 +108,6 @@ def serve(address: str | None, vital: Vital, store: Store, config: Config) -> Se
     if not address:
         return None
     host, _, port = address.rpartition(":")
-    limit = 4 * config.worker.tick.total_seconds() + config.worker.window_deadline.total_seconds()
     open_incidents = Gauge("monitor_open_incidents", "Incidents that are open.", registry=vital.registry)
     outbox = Gauge("monitor_outbox", "Messages in the outbox.", ["destination", "state"], registry=vital.registry)
 
@@ -99,7 +126,7 @@ def serve(address: str | None, vital: Vital, store: Store, config: Config) -> Se
     def answer(path: str) -> tuple[int, str, bytes]:
         plain = "text/plain; charset=utf-8"
         if path == "/livez":
-            alive = vital.age() <= limit
+            alive = vital.age() <= longest_tick(config) and vital.oldest_window() <= longest_window(config)
             return (200 if alive else 503), plain, f"last tick {vital.age():.0f} s ago\n".encode()
         if path == "/readyz":
             return (200, plain, b"ready\n") if vital.last_tick is not None else (503, plain, b"no tick yet\n")
@@ -116,8 +143,6 @@ def serve(address: str | None, vital: Vital, store: Store, config: Config) -> Se
 
 
 def _refresh(store: Store, open_incidents: Gauge, outbox: Gauge) -> None:
-    from monitor.models import IncidentState
-
     try:
         open_incidents.set(len(store.incidents(states=[IncidentState.OPEN])))
         for destination, counts in store.outbox_counts().items():

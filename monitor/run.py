@@ -7,7 +7,10 @@ are saved with the results, in one transaction, and delivered afterwards (``moni
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -15,11 +18,12 @@ import structlog
 
 from detectors.classification import performance
 from detectors.profiles import ColumnProfile
-from monitor import alerting, baselines, checks, counting, pairs, schedule
+from monitor import alerting, baselines, checks, counting, failures, pairs, schedule
 from monitor.baselines import NoBaselineError
-from monitor.models import DECISION, SCORE, Check, Claim, Job, Result, RunState, StoredProfile, Verdict
+from monitor.models import DECISION, SCORE, Check, Claim, Job, Outcome, Result, RunState, StoredProfile, Verdict
 from monitor.service import Service
-from monitor.sources import SourceError, TransientSourceError, spelled_out
+from monitor.sources import SourceError, spelled_out
+from monitor.store import StoreError, StoreUnavailable
 
 log = structlog.get_logger()
 
@@ -30,22 +34,61 @@ log = structlog.get_logger()
 def run_due(service: Service, *, now: datetime, worker: str, models: list[str] | None = None) -> RunReport:
     """Run every window that is due, oldest first, until none is left."""
     report = RunReport()
-    for name in models or list(service.config.models):
+    names = models or list(service.config.models)
+    failures.reap(service)
+    for name in names:
         plan_model(service, name, now=now, report=report)
-    while (claim := service.store.claim(worker, lease=service.config.worker.lease, models=models)) is not None:
-        run_window(service, claim, now=now, report=report)
+    work_off(service, worker=worker, models=names, clock=lambda: now, report=report)
     return report
 
 
+def work_off(
+    service: Service,
+    *,
+    worker: str,
+    models: Sequence[str],
+    clock: Callable[[], datetime],
+    report: RunReport,
+    turn: Callable[[], AbstractContextManager[object]] = nullcontext,
+    stop: Callable[[], bool] = lambda: False,
+    after: Callable[[Claim], None] = lambda _: None,
+) -> None:
+    """Claim and run one window after the other until none is left; then tell of those that were too old to be told of.
+
+    Parameters
+    ----------
+    turn
+        Entered for each window: so that only so many are worked on at a time.
+    stop
+        Asked before each window.
+    """
+    while not stop():
+        with turn():
+            claim = service.store.claim(worker, lease=service.config.worker.lease, models=models)
+            if claim is None:
+                break
+            with service.holding(claim):
+                run_window(service, claim, now=clock(), report=report)
+        after(claim)
+    else:
+        return
+    alerting.catch_up(service, models, now=clock())
+
+
 def run_window(service: Service, claim: Claim, *, now: datetime, report: RunReport) -> None:
-    """One window, from its rows to its verdicts, saved at once."""
+    """One window, from its rows to its verdicts, saved at once; whatever goes wrong in it stays in it."""
     try:
         seen = STORIES[claim.job](service, claim, now)
         outcome = alerting.conclude(service, claim, seen, now=now)
-    except SourceError as error:
-        report.note(claim, give_up(service, claim, error, now=now))
+        saved = commit(service, claim, outcome)
+    except StoreError:
+        # Nothing can be written down. The window is given back if that much is possible, else its lease ends.
+        with suppress(StoreError):
+            service.store.release(claim)
+        raise
+    except Exception as error:  # noqa: BLE001 - a window that nobody can compute must not hold up the later ones
+        report.note(claim, failures.give_up(service, claim, error, now=now), failed=True)
         return
-    saved = service.store.commit(claim, outcome)
     report.note(claim, outcome.state if saved else None, outcome.results)
 
 
@@ -181,16 +224,38 @@ class RunReport:
     skipped: int = 0
     restated: int = 0
     worst: Verdict = Verdict.OK
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
-    def note(self, claim: Claim, state: RunState | None, results: Sequence[Result] = ()) -> None:
+    def note(
+        self, claim: Claim, state: RunState | None, results: Sequence[Result] = (), *, failed: bool = False
+    ) -> None:
         """``state`` is ``None`` when somebody else had taken the window over."""
-        self.windows += 1
-        word = "taken_over" if state is None else state.value
-        self.states[word] = self.states.get(word, 0) + 1
-        self.restated += claim.revision > 0
-        self.worst = max((self.worst, *(result.verdict for result in results)), key=lambda verdict: verdict.rank)
-        if state is RunState.ERROR:
-            self.errors.append(f"{claim.model} {claim.job} {claim.window.start:%Y-%m-%dT%H:%MZ}")
+        with self._lock:
+            self.windows += 1
+            word = "taken_over" if state is None else state.value
+            self.states[word] = self.states.get(word, 0) + 1
+            self.restated += claim.revision > 0
+            self.worst = max((self.worst, *(result.verdict for result in results)), key=lambda verdict: verdict.rank)
+            if failed and state is not None:
+                self.errors.append(f"{claim.model} {claim.job} {claim.window.start:%Y-%m-%dT%H:%MZ}")
+
+    def add(self, other: RunReport) -> None:
+        self.windows += other.windows
+        for word, n in other.states.items():
+            self.states[word] = self.states.get(word, 0) + n
+        self.errors += other.errors
+        self.skipped += other.skipped
+        self.restated += other.restated
+        self.worst = max(self.worst, other.worst, key=lambda verdict: verdict.rank)
+
+    def take(self) -> RunReport:
+        """What was noted since the last call; any thread may ask while another notes."""
+        taken = RunReport()
+        with self._lock:
+            taken.add(self)
+            self.windows, self.skipped, self.restated, self.worst = 0, 0, 0, Verdict.OK
+            self.states, self.errors = {}, []
+        return taken
 
 
 def plan_model(service: Service, name: str, *, now: datetime, report: RunReport | None = None) -> None:
@@ -204,6 +269,17 @@ def plan_model(service: Service, name: str, *, now: datetime, report: RunReport 
         log.warning("recheck_failed", model=name, reason=str(error))
 
 
+def commit(service: Service, claim: Claim, outcome: Outcome) -> bool:
+    """Save; while the store cannot be reached try again for as long as the claim may hold: the work is done."""
+    for pause in (0.2, 1.0, 3.0, 10.0):
+        try:
+            return service.store.commit(claim, outcome)
+        except StoreUnavailable as error:
+            log.warning("commit_waits", model=claim.model, reason=str(error))
+            time.sleep(pause)
+    return service.store.commit(claim, outcome)
+
+
 def scope_of(service: Service, claim: Claim) -> checks.Scope:
     return checks.Scope(
         claim.model,
@@ -212,20 +288,6 @@ def scope_of(service: Service, claim: Claim) -> checks.Scope:
         claim.revision,
         service.config.reports.min_category_rows,
     )
-
-
-def give_up(service: Service, claim: Claim, error: SourceError, *, now: datetime) -> RunState:
-    """Put a window back after a passing fault, or mark it as failed after a lasting one, saying why."""
-    log.warning(
-        "window_failed", model=claim.model, job=claim.job.value, window=str(claim.window.start), error=str(error)
-    )
-    service.forget(claim.model)
-    worker = service.config.worker
-    passing = isinstance(error, TransientSourceError) and claim.attempt < worker.max_attempts
-    messages = [] if passing else alerting.source_broken(service, claim, error, now=now)
-    retry_in = worker.tick * 2**claim.attempt if passing else None
-    service.store.fail(claim, reason=str(error), retry_at=retry_in, operator_messages=messages)
-    return RunState.PENDING if passing else RunState.ERROR
 
 
 def without_baseline(service: Service, scope: checks.Scope, claim: Claim, mark: str, why: str) -> Seen:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from monitor.baselines import baseline_hash
 from monitor.config import Config, ImportanceTable, ModelConfig
-from monitor.models import Roles
+from monitor.holding import Held, Holds
+from monitor.models import Claim, Roles
 from monitor.sources import Source, open_source
 from monitor.store import Store
 
@@ -30,9 +31,10 @@ class Service:
     again every few minutes, so that a changed table is noticed without a restart.
     """
 
-    def __init__(self, config: Config, store: Store) -> None:
+    def __init__(self, config: Config, store: Store, *, holds: Holds | None = None) -> None:
         self.config = config
         self.store = store
+        self.holds = holds or Holds()
         self._sources: dict[str, Source] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._roles: dict[str, _Known] = {}
@@ -73,6 +75,23 @@ class Service:
 
     def spec_version(self, model: str, roles: Roles) -> str:
         return baseline_hash(self.model(model), roles)
+
+    def holding(self, claim: Claim) -> AbstractContextManager[Held]:
+        """Keep a claim while the block works on it, and cut what it reads at its deadline."""
+        worker = self.config.worker
+        return self.holds.hold(
+            self.store,
+            claim,
+            lease=worker.lease,
+            deadline=worker.window_deadline,
+            cut=lambda: self.cut(claim.model),
+        )
+
+    def cut(self, model: str) -> None:
+        """End whatever is being read for a model; it raises there."""
+        source = self._sources.get(self.source_name(model))
+        if source is not None:
+            source.cancel()
 
     def forget(self, model: str) -> None:
         """Drop what is known of a model and its source, after an error: the next window starts afresh."""

@@ -1,8 +1,9 @@
-"""The daemon: a clock that rings, a loop that does what is due, and signs of life that cannot lie.
+"""The daemon: a clock that rings, loops that do what is due, and signs of life that cannot lie.
 
 APScheduler is only the clock.  What is due is read from the store, so that a restart, a second worker and catch-up
-after a week off are the same code path.  The main thread watches the tick's age, since a scheduler whose thread has
-died still says that it is running.
+after a week off are the same code path.  Each source has a lane of its own, a thread that plans and works off the
+windows of its models: a database that hangs holds up nobody else's.  The main thread watches the clock's thread, the
+tick and the windows, since a scheduler whose thread has died still says that it is running.
 """
 
 from __future__ import annotations
@@ -14,34 +15,54 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
 
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from monitor import alerting, health
+from monitor import alerting, failures, health
 from monitor.config import Config
 from monitor.config_file import ConfigErrors, load
 from monitor.drawing import draw
 from monitor.models import Claim
-from monitor.run import RunReport, plan_model, run_window
+from monitor.run import RunReport, plan_model, work_off
 from monitor.sending import Sender
 from monitor.service import Service
-from monitor.store import Store, StoreError
+from monitor.store import Store, StoreError, StoreUnavailable
 
 log = structlog.get_logger()
 
-LATE_TICKS = 10
-"""After so many tick lengths without a completed tick the worker is not alive, whatever it says."""
+STORE_RETRY = 5.0
+"""Seconds between two tries to open a store that is not up yet."""
+LAST_WORDS = 2.0
+"""Seconds that giving windows back may take once the grace is over."""
+TICKS_KEPT = timedelta(days=30)
 
 
 def new_worker_name() -> str:
     """Unique among all workers on all machines, and readable."""
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+
+
+@dataclass
+class Lane:
+    """The thread that works on one source, and what it has done since somebody last asked."""
+
+    service: Service
+    thread: threading.Thread | None = None
+    report: RunReport = field(default_factory=RunReport)
+
+    @property
+    def busy(self) -> bool:
+        return self.thread is not None and self.thread.is_alive()
+
+    def join(self, seconds: float) -> None:
+        if self.thread is not None:
+            self.thread.join(seconds)
 
 
 class Worker:
@@ -52,108 +73,156 @@ class Worker:
         self.name = new_worker_name()
         self.stopping = threading.Event()
         self.vital = health.Vital(started=time.monotonic())
+        self.lanes: dict[str, Lane] = {}
         self._mark = _file_mark(path)
-        self._busy = threading.Lock()
+        self._slots = threading.BoundedSemaphore(config.worker.concurrency)
+        self._drawing = threading.Lock()
+        self._dirty = threading.Event()
+        self._dirty.set()
         self._ticks = 0
-        self._dirty = False
-        self._sender: Sender | None = None
+        self._sender: tuple[Service, Sender] | None = None
+        self._service: Service | None = None
+        self._retired: list[Service] = []
+
+    @property
+    def service(self) -> Service:
+        if self._service is None:
+            raise RuntimeError("the worker has not been started")
+        return self._service
 
     def run(self, *, max_ticks: int | None = None) -> int:
-        """Work until SIGTERM, SIGINT, or ``max_ticks``; the exit code is 0 after an orderly stop."""
+        """Work until SIGTERM, SIGINT, or ``max_ticks``; the exit code is 0 after an orderly stop.
+
+        A tick that is counted by ``max_ticks`` waits until all that is due is done.
+
+        Raises
+        ------
+        StoreError
+            The store cannot be used; one that is only not up yet is waited for.
+        """
         self._catch_signals()
-        store = Store.open(self.config.store.get_secret_value())
-        service = Service(self.config, store)
+        store = self._open_store()
+        if store is None:
+            return 0
+        self._service = Service(self.config, store)
+        self.vital.oldest_window = self._service.holds.oldest
         served = health.serve(self.config.worker.metrics, self.vital, store, self.config)
         clock = _clock()
         every = self.config.worker.tick.total_seconds()
-        self._supervise(clock, "tick", lambda: self.tick(service), every)
-        self._supervise(clock, "deliver", lambda: self._deliver(service), min(every, 5))
-        self._supervise(clock, "reap", lambda: self._reap(service), max(every, 15))
-        self._supervise(clock, "retention", lambda: self._prune(service), 6 * 3600)
+        self._supervise(clock, "tick", lambda: self.tick(patience=every if max_ticks is None else None), every)
+        self._supervise(clock, "deliver", self._deliver, min(every, 5))
+        self._supervise(clock, "reap", lambda: failures.reap(self.service), max(every, 15))
+        self._supervise(clock, "draw", self._draw, every)
+        self._supervise(clock, "retention", self._prune, 6 * 3600)
+        with _contained("removed"):
+            alerting.close_removed(self.service, self._removed_meanwhile())
         log.info("worker_started", worker=self.name)
         clock.start()
+        code = 1
         try:
-            return self._watch(max_ticks)
+            code = self._watch(clock, max_ticks)
         finally:
             self.stopping.set()
-            clock.shutdown(wait=True)
+            if code == 0:
+                clock.shutdown(wait=True)
+                self._wait(self.config.worker.grace.total_seconds())
+            self._hand_back()
+            if max_ticks is not None:
+                self._last_round()
             if served is not None:
                 served.close()
-            service.close()
-            store.close()
-            log.info("worker_stopped", worker=self.name)
+            if not any(lane.busy for lane in self.lanes.values()):
+                self.service.close()
+                store.close()
+            log.info("worker_stopped", worker=self.name, code=code)
+        return code
 
-    def tick(self, service: Service) -> None:
-        """Plan what is due and work it off; a completed tick is the sign of life."""
-        self._reload(service)
-        report = RunReport()
-        now = datetime.now(UTC)
-        for name in list(service.config.models):
-            if self.stopping.is_set():
-                return
-            with _contained("plan", model=name):
-                plan_model(service, name, now=now, report=report)
-        workers = self.config.worker.concurrency
-        with ThreadPoolExecutor(workers, thread_name_prefix="window") as pool:
-            for future in [pool.submit(self._work, service, report) for _ in range(workers)]:
-                future.result()
-        self._dirty = self._dirty or report.windows > 0
-        if self._dirty and not self.stopping.is_set():
-            with _contained("draw"):
-                draw(service, now=now)
-                self._dirty = False
-        service.store.tick(self.name, detail={"windows": report.windows, "states": report.states})
-        self.vital.ticked(report)
-        self._ticks += 1
+    # --- the loops -----------------------------------------------------------------------------------
+
+    def tick(self, *, patience: float | None = None) -> None:
+        """Start every lane that is idle; a completed tick is the sign of life.
+
+        Parameters
+        ----------
+        patience
+            Seconds to wait for the lanes, ``None``: until they are done.  Those that are not go on meanwhile.
+        """
+        self.vital.tick_began()
+        self._reload()
+        service = self.service
+        for source in dict.fromkeys(service.source_name(name) for name in service.config.models):
+            lane = self.lanes.get(source)
+            if lane is None or not lane.busy:
+                self._start_lane(source, service)
+        self._wait(patience)
+        self._close_retired()
+        done = self._gather()
+        self._ticks += not self.stopping.is_set()
+        detail = {"windows": done.windows, "states": done.states} | self._identity()
+        service.store.tick(self.name, detail=detail)
+        self.vital.ticked(done)
         health.heartbeat(self.config.worker.heartbeat)
         health.notify_systemd("WATCHDOG=1")
 
-    def _work(self, service: Service, report: RunReport) -> None:
-        while not self.stopping.is_set():
-            claim = service.store.claim(self.name, lease=self.config.worker.lease, models=list(service.config.models))
-            if claim is None:
+    def _start_lane(self, source: str, service: Service) -> None:
+        lane = self.lanes[source] = Lane(service)
+        # A daemon thread: one that hangs must not keep the process from ending.
+        lane.thread = threading.Thread(target=self._lane, args=(source, lane), name=f"lane-{source}", daemon=True)
+        lane.thread.start()
+
+    def _lane(self, source: str, lane: Lane) -> None:
+        """Plan the models of one source, then work off what is due, oldest first."""
+        service = lane.service
+        models = [name for name in service.config.models if service.source_name(name) == source]
+
+        def ended() -> bool:
+            return self.stopping.is_set() or service is not self._service
+
+        def after(_: Claim) -> None:
+            self._dirty.set()
+
+        for name in models:
+            if ended():
                 return
-            with self._renewing(service, claim), _contained("window", model=claim.model, job=claim.job.value):
-                run_window(service, claim, now=datetime.now(UTC), report=report)
+            with _contained("plan", model=name):
+                plan_model(service, name, now=datetime.now(UTC), report=lane.report)
+        with _contained("work", source=source):
+            work_off(
+                service,
+                worker=self.name,
+                models=models,
+                clock=lambda: datetime.now(UTC),
+                report=lane.report,
+                turn=lambda: self._slots,
+                stop=ended,
+                after=after,
+            )
 
-    @contextmanager
-    def _renewing(self, service: Service, claim: Claim) -> Iterator[None]:
-        """Keep the lease while the window is worked on, up to the window's deadline."""
-        done = threading.Event()
-        lease = self.config.worker.lease
-        deadline = time.monotonic() + self.config.worker.window_deadline.total_seconds()
+    def _deliver(self) -> None:
+        if self._sender is None or self._sender[0] is not self._service:
+            if self._sender is not None:
+                self._sender[1].close()
+            self._sender = (self.service, Sender(self.service))
+        self.vital.delivered(self._sender[1].deliver(stop=self.stopping))
 
-        def renew() -> None:
-            while not done.wait(lease.total_seconds() / 3) and time.monotonic() < deadline:
-                try:
-                    if not service.store.renew(claim, lease=lease):
-                        return
-                except StoreError as error:
-                    log.warning("renew_failed", reason=str(error))
+    def _draw(self) -> None:
+        if self._dirty.is_set() and not self.stopping.is_set():
+            self._dirty.clear()
+            with self._drawing:
+                draw(self.service, now=datetime.now(UTC))
 
-        thread = threading.Thread(target=renew, name="renew", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-
-    def _deliver(self, service: Service) -> None:
-        if self._sender is None:
-            self._sender = Sender(service)
-        self.vital.delivered(self._sender.deliver(stop=self.stopping))
-
-    def _reap(self, service: Service) -> None:
-        service.store.reap(
-            max_attempts=self.config.worker.max_attempts, announce=lambda row: alerting.given_up(service, row)
+    def _prune(self) -> None:
+        keep, now = self.config.retention, datetime.now(UTC)
+        self.service.store.prune(
+            results_before=now - keep.results,
+            profiles_before=now - keep.profiles,
+            samples_before=now - keep.samples,
+            ticks_before=now - TICKS_KEPT,
         )
 
-    def _prune(self, service: Service) -> None:
-        keep, now = self.config.retention, datetime.now(UTC)
-        service.store.prune(results_before=now - keep.results, profiles_before=now - keep.profiles)
+    # --- another config ------------------------------------------------------------------------------
 
-    def _reload(self, service: Service) -> None:
+    def _reload(self) -> None:
         """Take in an edited config file; a broken one is reported once, and the last good one stays in force."""
         mark = _file_mark(self.path)
         if mark == self._mark:
@@ -161,33 +230,104 @@ class Worker:
         self._mark = mark
         try:
             config = load(self.path)
-        except ConfigErrors as errors:
-            log.error("config_not_taken", problems=str(errors))
+        except (ConfigErrors, OSError) as errors:
+            log.warning("config_not_taken", problems=str(errors))
             return
-        alerting.close_removed(service, config)
-        self.config = service.config = config
-        self._sender = None
-        log.info("config_reloaded")
+        before, self.config = self.service, config
+        # Windows under work end under the config that they began with.
+        self._retired.append(before)
+        self._service = Service(config, before.store, holds=before.holds)
+        self._dirty.set()
+        log.warning("config_reloaded", restart_needed_for=", ".join(_fixed(before.config, config)) or "nothing")
+        alerting.close_removed(self.service, set(before.config.models) - set(config.models))
 
-    def _supervise(self, clock: BackgroundScheduler, name: str, job: Callable[[], None], seconds: float) -> None:
+    def _close_retired(self) -> None:
+        """Close the sources of earlier configs; what a late window opened of a model now gone is ended as well."""
+        for old in list(self._retired):
+            if not any(lane.busy and lane.service is old for lane in self.lanes.values()):
+                self._retired.remove(old)
+                old.close()
+                alerting.close_removed(self.service, set(old.config.models) - set(self.config.models))
+
+    def _identity(self) -> dict[str, object]:
+        """What the next worker of this config file needs to know: which models there were."""
+        return {"config": str(self.path.resolve()), "models": sorted(self.config.models)}
+
+    def _removed_meanwhile(self) -> set[str]:
+        """Models that the last worker of this very config file still had."""
+        ours = [t for t in self.service.store.last_ticks() if t.detail.get("config") == str(self.path.resolve())]
+        return set(ours[0].detail.get("models", [])) - set(self.config.models) if ours else set()
+
+    # --- starting, watching, stopping ----------------------------------------------------------------
+
+    def _open_store(self) -> Store | None:
+        """Open the store, waiting for one that is not up yet; ``None`` when told to stop meanwhile."""
+        while not self.stopping.is_set():
+            try:
+                return Store.open(self.config.store.get_secret_value())
+            except StoreUnavailable as error:
+                log.warning("store_not_up", reason=str(error))
+                self.stopping.wait(STORE_RETRY)
+        return None
+
+    def _supervise(self, clock: BackgroundScheduler, name: str, job: Callable[[], object], seconds: float) -> None:
         def guarded() -> None:
             with _contained(name):
                 job()
 
         clock.add_job(guarded, "interval", seconds=seconds, id=name, next_run_time=datetime.now(UTC))
 
-    def _watch(self, max_ticks: int | None) -> int:
-        limit = (
-            LATE_TICKS * self.config.worker.tick.total_seconds() + self.config.worker.window_deadline.total_seconds()
-        )
+    def _watch(self, clock: BackgroundScheduler, max_ticks: int | None) -> int:
+        """Wait for the end; 1 when a loop has stopped, so that whoever supervises the process starts it anew."""
+        limit = health.longest_tick(self.config)
         health.notify_systemd("READY=1")
         while not self.stopping.wait(0.2):
             if max_ticks is not None and self._ticks >= max_ticks:
                 return 0
-            if self.vital.age() > limit:
-                log.error("tick_overdue", seconds=round(self.vital.age()))
+            if not clock._thread.is_alive():
+                log.error("clock_died")
+                return 1
+            if max_ticks is None and self.vital.silence() > limit:
+                log.error("tick_overdue", seconds=round(self.vital.silence()))
+                return 1
+            if self.vital.oldest_window() > health.longest_window(self.config):
+                log.error("window_hangs", seconds=round(self.vital.oldest_window()))
                 return 1
         return 0
+
+    def _wait(self, seconds: float | None) -> None:
+        """Wait for the lanes, at most so long; a stop is not waited out in a tick."""
+        ends = None if seconds is None else time.monotonic() + seconds
+        for lane in list(self.lanes.values()):
+            while lane.busy and (ends is None or time.monotonic() < ends):
+                lane.join(0.05)
+                if self.stopping.is_set() and threading.current_thread() is not threading.main_thread():
+                    return
+
+    def _gather(self) -> RunReport:
+        """What the lanes have done since the last tick."""
+        done = RunReport()
+        for lane in self.lanes.values():
+            done.add(lane.report.take())
+        return done
+
+    def _last_round(self) -> None:
+        """After ``max_ticks``: what was found is told and drawn before the process ends."""
+        self.stopping.clear()
+        with _contained("deliver"):
+            self._deliver()
+        with _contained("draw"):
+            self._draw()
+        self.stopping.set()
+
+    def _hand_back(self) -> None:
+        """Give back what is not finished; a store that does not answer is not waited for."""
+        if self._service is None:
+            return
+        service = self._service
+        thread = threading.Thread(target=lambda: service.holds.give_back(service.store), name="hand-back", daemon=True)
+        thread.start()
+        thread.join(LAST_WORDS)
 
     def _catch_signals(self) -> None:
         def stop(number: int, _: FrameType | None) -> None:
@@ -200,9 +340,10 @@ class Worker:
         signal.signal(signal.SIGINT, stop)
 
     def _force(self) -> None:
-        """Past the grace an unfinished window is left to its lease: another worker takes it over."""
+        """Past the grace an unfinished window is given back: the next worker begins it anew."""
         time.sleep(self.config.worker.grace.total_seconds())
         log.warning("grace_over")
+        self._hand_back()
         os._exit(0)
 
 
@@ -211,13 +352,22 @@ def _contained(what: str, **where: str) -> Iterator[None]:
     """The one broad except of each supervised loop: what fails is logged, and the loop goes on."""
     try:
         yield
+    except StoreError as error:
+        log.warning("failed", what=what, reason=str(error), **where)
     except Exception as error:
         log.exception("failed", what=what, kind=type(error).__name__, **where)
 
 
 def _clock() -> BackgroundScheduler:
     defaults = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
-    return BackgroundScheduler(job_defaults=defaults, timezone=UTC)
+    return BackgroundScheduler(job_defaults=defaults, timezone=UTC, daemon=True)
+
+
+def _fixed(before: Config, after: Config) -> list[str]:
+    """Keys that are read once, when the process starts."""
+    fixed = ["store"] if before.store != after.store else []
+    names = ("tick", "concurrency", "metrics")
+    return fixed + [f"worker.{name}" for name in names if getattr(before.worker, name) != getattr(after.worker, name)]
 
 
 def _file_mark(path: Path) -> tuple[int, int] | None:

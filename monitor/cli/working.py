@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -123,11 +124,18 @@ def worker(
 ) -> None:
     """Run as a daemon: plan, work, deliver and draw until told to stop."""
     from monitor.cli.common import config_path, read_config, start_logging
+    from monitor.store import StoreError
     from monitor.worker import Worker
 
     loaded = read_config(config)
     start_logging(loaded)
-    raise typer.Exit(Worker(loaded, config_path(config)).run(max_ticks=max_ticks))
+    try:
+        code = Worker(loaded, config_path(config)).run(max_ticks=max_ticks)
+    except StoreError as error:
+        fail(f"store: {error}")
+    if code:
+        # A thread that hangs would keep the interpreter from ending.
+        os._exit(code)
 
 
 def report(

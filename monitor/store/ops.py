@@ -56,6 +56,12 @@ def prune_outbox(database: Database, before: datetime) -> int:
     return _in_chunks(database, lambda connection: _delete(connection, outbox, c.id, old))
 
 
+def prune_ticks(database: Database, before: datetime) -> int:
+    """Workers that have not been heard of since."""
+    with database.write() as connection:
+        return connection.execute(delete(tick).where(tick.c.at <= before)).rowcount
+
+
 def prune_samples(database: Database, before: datetime) -> int:
     """Take the raw example values out of old skew results; the numbers stay."""
     c = result.c

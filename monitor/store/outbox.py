@@ -46,6 +46,13 @@ def enqueue(
     return sum(connection.execute(new.returning(c.id), row).first() is not None for row in rows)
 
 
+def held_models(connection: Connection) -> set[str]:
+    """The models of which something is held."""
+    return {
+        message_of(plain).model for plain in connection.execute(select(c.message).where(c.state == "held")).scalars()
+    }
+
+
 def release_held(
     connection: Connection, model: str, together: Callable[[Sequence[Message]], Message], *, now: datetime
 ) -> int:

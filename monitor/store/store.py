@@ -524,6 +524,11 @@ class Store:
         """Queue messages outside a run; those with a known ``(destination, dedup_key)`` are left out."""
         return self._write(lambda c: outbox.enqueue(c, messages, now=self._now(c)))
 
+    def held_models(self) -> set[str]:
+        """Models of which news is held, to be told together."""
+        with self._database.read() as c:
+            return outbox.held_models(c)
+
     def release_held(self, model: str, together: Callable[[Sequence[Message]], Message]) -> int:
         """Queue one message in place of those that are held for a model, to each destination; how many went in."""
         return self._write(lambda c: outbox.release_held(c, model, together, now=self._now(c)))
@@ -579,6 +584,7 @@ class Store:
         profiles_before: datetime,
         samples_before: datetime | None = None,
         outbox_before: datetime | None = None,
+        ticks_before: datetime | None = None,
     ) -> dict[str, int]:
         """Delete what ended before these times, in small transactions; how many rows of each kind.
 
@@ -592,6 +598,8 @@ class Store:
         }
         if samples_before is not None:
             gone["samples"] = ops.prune_samples(self._database, samples_before)
+        if ticks_before is not None:
+            gone["ticks"] = ops.prune_ticks(self._database, ticks_before)
         return gone
 
     def check(self) -> list[str]:
