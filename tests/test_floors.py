@@ -28,8 +28,12 @@ FLOORS: dict[str, int] = {
     # 1: the shapes of what is configured and kept
     "monitor.config": 1,
     "monitor.config_file": 1,
-    "monitor.init_config": 1,
     "monitor.config_types": 1,
+    "monitor.config_tree": 1,
+    "monitor.config_problems": 1,
+    "monitor.config_checks": 1,
+    "monitor.config_secrets": 1,
+    "monitor.starter": 1,
     "monitor.models": 1,
     "monitor.redact": 1,
     # 1 as well: decisions made of these shapes and nothing else
