@@ -15,11 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from monitor.config import SourceConfig
-from monitor.sources import normal, times
+from monitor.sources import normal, row_groups, times
 from monitor.sources.errors import PermanentSourceError, TransientSourceError, missing, missing_file
 from monitor.sources.shapes import ColumnInfo, Kind, Relation, Scan, Span
 
-_BATCH_ROWS = 65_536
 _SAMPLE = 2000
 
 
@@ -59,6 +58,16 @@ class Folder:
             )
             return dataset.replace_schema(schema)
 
+    def _coded(self, dataset: ds.Dataset, scan: Scan) -> ds.Dataset:
+        """The same dataset, with text that is only counted as dictionary codes."""
+        form = row_groups.parquet_format(scan, dataset.schema) if self.format == "parquet" else None
+        names = form.read_options.dictionary_columns if form is not None else ()
+        if form is None or not names:
+            return dataset
+        coded = [field.with_type(normal.STRINGS) if field.name in names else field for field in dataset.schema]
+        with self._errors():
+            return ds.dataset(dataset.files, format=form, schema=pa.schema(coded))
+
     def _files(self, table: str) -> list[Path]:
         if not self.path.exists():
             raise missing_file(self.path, where=self.where)
@@ -80,7 +89,7 @@ class Folder:
     def describe(self, relation: Relation, *, window: tuple[datetime, datetime] | None = None) -> list[ColumnInfo]:  # noqa: ARG002
         dataset = self._dataset(relation)
         with self._errors():
-            head = dataset.head(_SAMPLE)
+            head = row_groups.head(dataset, _SAMPLE)
         return [_column_info(head.column(name), name) for name in head.column_names]
 
     def _filter(self, scan: Scan, schema: pa.Schema) -> Any:
@@ -108,18 +117,23 @@ class Folder:
         columns = {name: ds.field(column) for name, column in own.items()}
         if scan.join:
             columns |= {f"__left{i}__": ds.field(column) for i, column in enumerate(scan.join.left)}
-        for batch in self._raw(dataset, columns, self._filter(scan, dataset.schema), keep=keep):
+        condition = self._filter(scan, dataset.schema)
+        for batch in self._raw(self._coded(dataset, scan), columns, condition, keep=keep, spans=_spans(scan)):
             cut = batch.slice(0, scan.limit) if scan.limit is not None else batch
             yield self._joined(cut, scan) if scan.join else cut
 
     def _raw(
-        self, dataset: ds.Dataset, columns: dict[str, Any], condition: Any, *, keep: Any = None
+        self,
+        dataset: ds.Dataset,
+        columns: dict[str, Any],
+        condition: Any,
+        *,
+        keep: Any = None,
+        spans: Sequence[Span] | None = None,
     ) -> Iterator[pa.RecordBatch]:
         seen = 0
         with self._errors():
-            scanner = dataset.scanner(columns=columns, filter=condition, batch_size=_BATCH_ROWS, batch_readahead=2,
-                                      fragment_readahead=1)  # fmt: skip
-            for batch in scanner.to_batches():
+            for batch in row_groups.stream(dataset, columns, condition, spans=spans):
                 size = batch.num_rows
                 if keep is not None:
                     batch = batch.filter(pa.array(keep[seen : seen + size]))  # noqa: PLW2901
@@ -133,7 +147,7 @@ class Folder:
             raise ValueError("without a time there is no last row")
         columns = {f"__key{i}__": ds.field(name) for i, name in enumerate(scan.dedupe)}
         columns[scan.span.time.column] = ds.field(scan.span.time.column)
-        parts = list(self._raw(dataset, columns, self._filter(scan, dataset.schema)))
+        parts = list(self._raw(dataset, columns, self._filter(scan, dataset.schema), spans=_spans(scan)))
         if not parts:
             return np.empty(0, dtype=bool)
         table = pa.Table.from_batches(parts)
@@ -177,7 +191,8 @@ class Folder:
     def aggregate(self, scan: Scan, *, time: str) -> tuple[int, Any, Any]:
         dataset = self._dataset(scan.relation)
         count, low, high = 0, None, None
-        for batch in self._raw(dataset, {"v": ds.field(time)}, self._filter(scan, dataset.schema)):
+        condition = self._filter(scan, dataset.schema)
+        for batch in self._raw(dataset, {"v": ds.field(time)}, condition, spans=_spans(scan)):
             count += batch.num_rows
             found = pc.min_max(normal.storage(batch.column("v"))).as_py()
             if found["min"] is not None:
@@ -207,6 +222,11 @@ def one_file(path: Path) -> tuple[Folder, Relation]:
     return Folder(path.name, config), Relation(table=path.name)
 
 
+def _spans(scan: Scan) -> list[Span] | None:
+    """The spans of a scan whose filter says no more than these."""
+    return None if scan.keys is not None else [span for span in (scan.span, scan.upto) if span is not None]
+
+
 def _bounds(span: Span, kind: pa.DataType) -> list[Any]:
     low, high = times.bounds(span)
     field = ds.field(span.time.column)
@@ -220,13 +240,31 @@ def _bounds(span: Span, kind: pa.DataType) -> list[Any]:
 def _column_info(column: pa.ChunkedArray, name: str) -> ColumnInfo:
     plain = normal.storage(column)
     kind = _kind(plain.type)
-    present = [v for v in plain.to_pylist() if v is not None]
-    spelled = {str(v) for v in present}
-    whole = kind == "numeric" and bool(present) and all(v == v and abs(v) < 2**63 and v == int(v) for v in present)  # noqa: PLR0124
-    kept = tuple(float(v) if kind == "numeric" and not isinstance(v, int) else v for v in present[:500])
+    present = plain.drop_null()
+    kept = tuple(float(v) if kind == "numeric" and not isinstance(v, int) else v for v in present[:500].to_pylist())
     return ColumnInfo(
-        name, _type(plain.type), kind, n_sampled=len(present), n_distinct=len(spelled), whole=whole, values=kept
+        name,
+        _type(plain.type),
+        kind,
+        n_sampled=len(present),
+        n_distinct=_n_distinct(present),
+        whole=kind == "numeric" and bool(len(present)) and _all_whole(present),
+        values=kept,
     )
+
+
+def _n_distinct(present: pa.Array) -> int:
+    try:
+        return len(present.unique())
+    except pa.ArrowNotImplementedError:  # structs, lists
+        return len({str(v) for v in present.to_pylist()})
+
+
+def _all_whole(numbers: pa.Array) -> bool:
+    if pa.types.is_integer(numbers.type):
+        return True
+    plain = normal.to_float(numbers).to_numpy(zero_copy_only=False)
+    return bool(np.all(np.isfinite(plain) & (np.abs(plain) < 2**63) & (np.rint(plain) == plain)))
 
 
 def _type(kind: pa.DataType) -> str:

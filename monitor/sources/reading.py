@@ -248,10 +248,12 @@ class Source:
                 raw, moments = raw.filter(keep), moments.filter(keep)
         arrays: dict[str, pa.Array] = {TIME: moments} if span is not None else {}
         loose = normal.unpack(_column(raw, "__json__")) if "__json__" in raw.schema.names else None
+        here = frozenset(raw.schema.names)
+        infos = self._infos(Relation(table=model.features.table) if model.features.table else _relation(model))
         for name in dict.fromkeys([*features, *roles.segments]):
             kind = features.get(name, "categorical")
-            if name in raw.schema.names:
-                arrays[name] = _feature(_column(raw, name), kind, self._kind_of(model, name))
+            if name in here:
+                arrays[name] = _feature(_column(raw, name), kind, infos[name].kind if name in infos else "text")
             elif loose is not None:
                 arrays[name] = normal.from_python([row.get(name) for row in loose], kind)
         if SCORE in raw.schema.names:
@@ -265,11 +267,6 @@ class Source:
         if VERSION in raw.schema.names:
             arrays[VERSION] = normal.to_text(_column(raw, VERSION)).cast(pa.string())
         return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
-
-    def _kind_of(self, model: ModelConfig, name: str) -> str:
-        relation = Relation(table=model.features.table) if model.features.table else _relation(model)
-        info = self._infos(relation).get(name)
-        return info.kind if info is not None else "text"
 
     def _decisions(self, values: pa.Array, model: ModelConfig, roles: Roles) -> pa.Array:
         kind = self._infos(_relation(model)).get(roles.decision or "")
