@@ -163,6 +163,13 @@ def length(model: ModelConfig, config: Config) -> timedelta:
         return next(cut).length
 
 
+def next_due(model: ModelConfig, config: Config, *, now: datetime) -> list[datetime]:
+    """When the next windows of a model will be due: closed, and settled."""
+    span = length(model, config)
+    ahead = windows.cuts(model.window, config.zone, start=now - span, end=now + 3 * span, anchor=model.start)
+    return [cut.end + model.settle for cut in ahead if cut.end + model.settle > now][:3]
+
+
 def _first_cut(service: Service, name: str, earliest: datetime) -> datetime:
     model = service.model(name)
     ahead = 3 * length(model, service.config)

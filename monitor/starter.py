@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from monitor.config_secrets import literal_secret
 
 
 class ColumnLike(Protocol):
-    """What is known of a column: its name, what it holds (numeric, categorical, time, …), and whether it is unique."""
+    """What is known of a column: its name, what it holds (numeric, text, time, …), if it is unique, some values."""
 
     @property
     def name(self) -> str: ...
@@ -19,6 +19,8 @@ class ColumnLike(Protocol):
     def kind(self) -> str: ...
     @property
     def unique(self) -> bool: ...
+    @property
+    def values(self) -> tuple[Any, ...]: ...
 
 
 # Names that logs give to each role, the most telling first.
@@ -48,7 +50,7 @@ def starter(columns: Sequence[ColumnLike], *, source_url: str | None = None, tab
     -----
     Roles are guessed from names and types; each guess carries ``# guessed``, with the reason.
     """
-    roles = _roles(columns)
+    roles = guess(columns)
     lines = [
         "# config.yaml: what is watched, against what, and who is told.",
         "# `monitor validate` checks it; `monitor schema` gives editors completion. ${VAR} reads the environment.",
@@ -94,11 +96,21 @@ def _model(roles: dict[str, tuple[str, str]], table: str | None) -> list[str]:
         "    # segments: [country] # each value is watched on its own as well",
         "    window: 1d",
         "    baseline: {rolling: 28d} # or {from: 2026-01-01, to: 2026-02-01}, {table: NAME}, {file: train.parquet}",
-        "    # features: {exclude: [internal_note]} # default: every column without another role",
+        *_features(roles),
         *_labels(roles),
         "    # skew: {offline: {table: features_offline}} # the same requests' values as training would see them",
     ]
     return lines
+
+
+def _features(roles: dict[str, tuple[str, str]]) -> list[str]:
+    if "json_features" in roles:
+        column, why = roles["json_features"]
+        return [f"    features: {{from: {_quoted(column)}}} # guessed: {why}"]
+    return [
+        "    # features: {exclude: [internal_note]} # default: every column without another role",
+        "    # features: {table: features, key: request_id} # in another table; or {from: payload}, a JSON column",
+    ]
 
 
 def _labels(roles: dict[str, tuple[str, str]]) -> list[str]:
@@ -128,8 +140,8 @@ def _quoted(text: str) -> str:
     return text if bare and text.lower() not in ("null", "true", "false") else json.dumps(text, ensure_ascii=False)
 
 
-def _roles(columns: Sequence[ColumnLike]) -> dict[str, tuple[str, str]]:
-    """Role → (column, why); a column has one role at most."""
+def guess(columns: Sequence[ColumnLike]) -> dict[str, tuple[str, str]]:
+    """Guess what columns are for: role → (column, why); a column has one role at most."""
     roles: dict[str, tuple[str, str]] = {}
 
     def assign(role: str, found: tuple[ColumnLike, str] | None) -> None:
@@ -148,8 +160,32 @@ def _roles(columns: Sequence[ColumnLike]) -> dict[str, tuple[str, str]]:
     assign("label", _named(free(), _LABEL))
     numeric = [column for column in free() if column.kind == "numeric" and column.name.lower() not in _NOT_SCORE]
     assign("score", _named(numeric, _SCORE))
-    assign("prediction", _named(free(), _PREDICTION))
+    assign("prediction", _named([column for column in free() if _two_values(column)], _PREDICTION))
+    assign("json_features", _json(free()))
     return roles
+
+
+def _two_values(column: ColumnLike) -> bool:
+    """Whether a column may be a decision: a number with more values than two is none."""
+    return column.kind != "numeric" or len(set(column.values)) <= 2
+
+
+def _json(columns: Iterable[ColumnLike]) -> tuple[ColumnLike, str] | None:
+    """The first column whose sampled values are JSON objects."""
+    for column in columns:
+        values = [value for value in column.values if value is not None]
+        if values and all(isinstance(value, dict) or _is_object(value) for value in values):
+            return column, "its values are JSON objects"
+    return None
+
+
+def _is_object(value: object) -> bool:
+    if not isinstance(value, str) or not value.lstrip().startswith("{"):
+        return False
+    try:
+        return isinstance(json.loads(value), dict)
+    except ValueError:
+        return False
 
 
 def _key(columns: Iterable[ColumnLike]) -> tuple[ColumnLike, str] | None:

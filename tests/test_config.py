@@ -337,6 +337,7 @@ class Column:
     name: str
     kind: str
     unique: bool = False
+    values: tuple[object, ...] = ()
 
 
 LOG = [

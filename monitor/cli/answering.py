@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from monitor.cli.common import ConfigOption, Exit, JsonOption, emit, fail, nearest, opened, stamp, stdout
+from monitor.cli.common import ConfigOption, Exit, JsonOption, among, emit, fail, opened, stderr, stdout
+from monitor.cli.reading import find_incident, incident_json, mute_json
+from monitor.cli.showing import moment
 
 Who = Annotated[str | None, typer.Option("--by", help="Who says so (default: you).", show_default=False)]
 Model = Annotated[str, typer.Option("--model", "-m", help="Of which model.")]
@@ -17,26 +19,29 @@ Feature = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    app.command()(ack)
-    app.command()(mute)
-    app.command()(unmute)
-
-
 def ack(
     incident: Annotated[str, typer.Argument(metavar="ID", help="An incident's id, or its first characters.")],
     note: Annotated[str, typer.Option("--note", help="What is known, for those who come after.")] = "",
     by: Who = None,
     config: ConfigOption = None,
+    json: JsonOption = False,
 ) -> None:
-    """Take an incident on: no more reminders; worsening and the end are still told."""
+    """Take an incident on: no more reminders.
+
+    That it worsens, or ends, is still told.
+    """
     with opened(config) as service:
-        found = service.store.incident(incident)
-        if found is None:
-            known = [item.id for item in service.store.incidents()]
-            fail(f"there is no incident {incident!r}{nearest(incident, known)}", Exit.USAGE)
-        service.store.acknowledge(found.id, who=by or _me(), note=note, at=datetime.now(UTC))
-        stdout().print(f"{found.id} acknowledged by {by or _me()}", highlight=False)
+        found = find_incident(service, incident)
+        if found.state.value != "open":
+            fail(
+                f"{found.id} is {found.state.value} since {moment(found.resolved_window)}: nothing to take on",
+                Exit.USAGE,
+            )
+        kept = service.store.acknowledge(found.id, who=by or _me(), note=note, at=datetime.now(UTC))
+    if json:
+        emit("incident", incident_json(kept))
+    else:
+        stdout().print(f"{found.id} taken on by {by or _me()}: no more reminders", markup=False)
 
 
 def mute(
@@ -46,29 +51,57 @@ def mute(
     reason: Annotated[str, typer.Option(help="Why, for those who come after.")] = "",
     by: Who = None,
     config: ConfigOption = None,
+    json: JsonOption = False,
 ) -> None:
-    """Send nothing about a feature or a model for a while; it is still checked and shown."""
+    """Send nothing about a feature or model for a while.
+
+    It is still checked and shown.
+    """
     from monitor.config import parse_duration
 
     try:
         length = parse_duration(for_)
-    except ValueError as error:
-        fail(f"--for: {error}", Exit.USAGE)
-    with opened(config, model=model) as service:
         until = datetime.now(UTC) + length
-        service.store.mute(model, feature=feature, until=until, who=by or _me(), reason=reason)
-        stdout().print(f"{model} {feature or ''} muted until {stamp(until)}", highlight=False)
+    except (ValueError, OverflowError) as error:
+        fail(f"--for: {error}", Exit.USAGE)
+    if length.total_seconds() <= 0:
+        fail(f"--for: {for_} is no time at all; `monitor unmute` sends again", Exit.USAGE)
+    with opened(config, model=model) as service:
+        if feature is not None:
+            known = service.store.baseline(model)
+            if known is not None and feature not in known.features:
+                stderr().print(
+                    f"note: the baseline of {model} has no feature {feature!r}{among(feature, known.features)}",
+                    style="yellow",
+                    markup=False,
+                )
+        kept = service.store.mute(model, feature=feature, until=until, who=by or _me(), reason=reason)
+    if json:
+        emit("mute", mute_json(kept))
+    else:
+        stdout().print(f"{_named(model, feature)} muted until {moment(until)}; checks go on", markup=False)
 
 
 def unmute(model: Model, feature: Feature = None, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Send again; what was held back and still holds is told at the next window."""
+    """Send again.
+
+    What was held back and still holds is told at the next window.
+    """
     with opened(config, model=model) as service:
-        service.store.unmute(model, feature=feature)
-        left = [m for m in service.store.mutes() if m.model == model]
-        if json:
-            emit("mutes", [{"model": m.model, "feature": m.feature, "until": stamp(m.until)} for m in left])
-        else:
-            stdout().print(f"{model} {feature or ''} is no longer muted", highlight=False)
+        was_muted = service.store.unmute(model, feature=feature)
+        left = [m for m in service.store.mutes(at=datetime.now(UTC)) if m.model == model]
+    if json:
+        emit("mutes", [mute_json(m) for m in left], unmuted=was_muted)
+        return
+    console = stdout()
+    console.print(f"{_named(model, feature)} {'is no longer' if was_muted else 'was not'} muted", markup=False)
+    for m in left:
+        until = f"until {moment(m.until)}" if m.until else "until unmuted"
+        console.print(f"still muted {until}: {_named(model, m.feature)}", markup=False)
+
+
+def _named(model: str, feature: str | None) -> str:
+    return f"{model} {feature}" if feature else model
 
 
 def _me() -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
@@ -19,10 +21,22 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from monitor.config import Config
+    from monitor.config_problems import Problem
     from monitor.service import Service
     from monitor.store import Store
 
 SCHEMA_VERSION = 1
+PIPE_WIDTH = 120
+"""Columns of a table that goes into a file or another program, unless COLUMNS says otherwise."""
+
+_as_json: ContextVar[bool] = ContextVar("as_json", default=False)
+
+
+def _remember(value: bool) -> bool:
+    """Note that the answer is to be JSON, so that an error can be as well."""
+    _as_json.set(value)
+    return value
+
 
 ConfigOption = Annotated[
     Path | None,
@@ -30,7 +44,10 @@ ConfigOption = Annotated[
         "-c", "--config", help="Config file (default: $MONITOR_CONFIG, else ./config.yaml).", show_default=False
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; logs stay on stderr.")]
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="One JSON object on stdout; logs stay on stderr.", callback=_remember, is_eager=True),
+]
 ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="Only this model.", show_default=False)]
 NowOption = Annotated[
     str | None,
@@ -48,9 +65,11 @@ class Exit(IntEnum):
     UNDELIVERED = 4
 
 
-def fail(message: str, code: Exit = Exit.FAILED) -> NoReturn:
-    """Say on stderr what went wrong, and leave."""
+def fail(message: str, code: Exit = Exit.FAILED, **more: Any) -> NoReturn:
+    """Say on stderr what went wrong (and, where JSON was asked for, on stdout as its one object), and leave."""
     stderr().print(message, style="red", highlight=False, markup=False, soft_wrap=True)
+    if _as_json.get():
+        emit("error", {"code": int(code), "message": message, **more})
     raise typer.Exit(code)
 
 
@@ -61,15 +80,27 @@ def stderr() -> Console:
 
 
 def stdout() -> Console:
+    """The console for answers: as wide as the terminal, and of a steady width where there is none."""
     from rich.console import Console
 
-    return Console()
+    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(width=PIPE_WIDTH if piped else None, highlight=False, emoji=False)
 
 
 def emit(name: str, value: Any, **more: Any) -> None:
-    """Print the one JSON object of a command."""
-    told = {"schema_version": SCHEMA_VERSION, name: value, **more}
+    """Print the one JSON object of a command; a number that is none (NaN, infinite) becomes ``null``."""
+    told = _finite({"schema_version": SCHEMA_VERSION, name: value, **more})
     sys.stdout.write(json.dumps(told, default=_plain, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def _plain(value: object) -> object:
@@ -96,12 +127,25 @@ def read_config(given: Path | None) -> Config:
     from monitor.config_file import ConfigErrors, load
 
     path = config_path(given)
-    if not path.is_file():
+    if path.is_dir():
+        fail(f"{path} is a folder; -c takes the config file in it", Exit.USAGE)
+    if not path.exists():
         fail(f"{path}: no such file. `monitor init` writes one, `-c FILE` names another.", Exit.USAGE)
     try:
         return load(path)
     except ConfigErrors as errors:
-        fail(str(errors), Exit.USAGE)
+        fail(str(errors), Exit.USAGE, problems=[_problem_json(problem) for problem in errors.problems])
+
+
+def _problem_json(problem: Problem) -> dict[str, Any]:
+    return {
+        "file": problem.file,
+        "line": problem.line,
+        "column": problem.column,
+        "path": problem.where,
+        "message": problem.message,
+        "hint": problem.hint or None,
+    }
 
 
 @contextmanager
@@ -110,8 +154,7 @@ def opened(given: Path | None, *, model: str | None = None) -> Iterator[Service]
     from monitor.service import Service
 
     config = read_config(given)
-    if model is not None and model not in config.models:
-        fail(f"there is no model {model!r} in the config{nearest(model, config.models)}", Exit.USAGE)
+    require_model(config, model)
     start_logging(config)
     store = open_store(config)
     service = Service(config, store)
@@ -122,20 +165,28 @@ def opened(given: Path | None, *, model: str | None = None) -> Iterator[Service]
         store.close()
 
 
+def require_model(config: Config, model: str | None) -> None:
+    """Leave with code 2 where a model was named that the config does not have."""
+    if model is not None and model not in config.models:
+        fail(f"there is no model {model!r} in the config{among(model, config.models)}", Exit.USAGE)
+
+
 def open_store(config: Config) -> Store:
-    from monitor.store import Store, StoreError
+    from monitor.store import Store
 
-    try:
-        return Store.open(config.store.get_secret_value())
-    except StoreError as error:
-        fail(f"store: {error}")
+    return Store.open(config.store.get_secret_value())
 
 
-def nearest(word: str, known: Any) -> str:
+def among(word: str, known: Iterable[object]) -> str:
+    """What a misspelt name could have been: the closest one, else the first few that there are."""
     import difflib
 
-    close = difflib.get_close_matches(word, [str(item) for item in known], n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    names = list(dict.fromkeys(str(item) for item in known))
+    close = difflib.get_close_matches(word, names, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return f"; there is {', '.join(names[:8])}{more}" if names else "; there is none yet"
 
 
 def instant(text: str | None, config: Config, *, option: str = "--now") -> datetime:
@@ -144,9 +195,9 @@ def instant(text: str | None, config: Config, *, option: str = "--now") -> datet
         return datetime.now(UTC)
     try:
         value = datetime.fromisoformat(text.strip())
-    except ValueError:
+        return (value if value.tzinfo is not None else value.replace(tzinfo=config.zone)).astimezone(UTC)
+    except (ValueError, OverflowError):
         fail(f"{option}: expected a date or time such as 2026-02-01 or 2026-02-01T06:00Z, found {text!r}", Exit.USAGE)
-    return (value if value.tzinfo is not None else value.replace(tzinfo=config.zone)).astimezone(UTC)
 
 
 def start_logging(config: Config) -> None:

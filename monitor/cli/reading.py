@@ -3,51 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from monitor.cli import showing
 from monitor.cli.common import (
     ConfigOption,
     Exit,
     JsonOption,
     ModelOption,
+    among,
     emit,
     fail,
     instant,
-    nearest,
     opened,
     stamp,
     stdout,
 )
 
 if TYPE_CHECKING:
-    from monitor.models import Incident, Result
+    from rich.console import Console
+
+    from monitor.models import Incident, Result, WindowRow
     from monitor.service import Service
 
-GLYPHS = {"ok": "✓", "warn": "◆", "alert": "▲", "cannot_tell": "?", "no_data": "∅"}
-COLOURS = {"ok": "green", "warn": "yellow", "alert": "bold red", "cannot_tell": "cyan", "no_data": "dim"}
-
-
-def register(app: typer.Typer) -> None:
-    app.command()(status)
-    app.command()(results)
-    app.command()(incidents)
-    app.command()(explain)
-    app.command()(history)
+NOTHING_YET = "nothing has been run yet. `monitor run` checks the windows that are due, `monitor backfill` the past."
 
 
 def status(config: ConfigOption = None, model: ModelOption = None, json: JsonOption = False) -> None:
-    """How each model is: newest window, open incidents, what could not be run, what is waiting to be sent."""
+    """How each model is, and what waits to be sent.
+
+    For each model its newest window, open incidents, mutes, windows that could not be run, and when the next is due.
+    """
     with opened(config, model=model) as service:
         told = [_model_status(service, name) for name in service.config.models if model in (None, name)]
         outbox = service.store.outbox_counts()
         ticks = [{"worker": tick.worker, "last_tick": stamp(tick.at)} for tick in service.store.last_ticks()]
+        mutes = [mute_json(m) for m in service.store.mutes(at=datetime.now(UTC)) if model in (None, m.model)]
         if json:
-            emit("models", told, outbox=outbox, workers=ticks)
+            emit("models", told, outbox=outbox, workers=ticks, mutes=mutes)
             return
-        _show_status(told, outbox)
+        _show_status(service, told, outbox, mutes=mutes, ticks=ticks)
 
 
 def _model_status(service: Service, name: str) -> dict[str, Any]:
@@ -61,77 +59,131 @@ def _model_status(service: Service, name: str) -> dict[str, Any]:
     states: dict[str, int] = {}
     for row in rows:
         states[row.state.value] = states.get(row.state.value, 0) + 1
+    opened_ones = service.store.incidents(name, states=[IncidentState.OPEN])
     return {
         "model": name,
         "verdict": worst.value,
         "newest_window": None if newest is None else [stamp(newest.window.start), stamp(newest.window.end)],
         "n_rows": None if newest is None else newest.n_rows,
         "windows": states,
-        "errors": [
-            {"job": row.job.value, "window_start": stamp(row.window.start), "reason": row.reason}
-            for row in rows
-            if row.state is RunState.ERROR
-        ][-5:],
-        "open_incidents": [incident.id for incident in service.store.incidents(name, states=[IncidentState.OPEN])],
+        "errors": [_error_json(row) for row in rows if row.state is RunState.ERROR][-5:],
+        "open_incidents": [incident.id for incident in opened_ones],
+        "acknowledged": [incident.id for incident in opened_ones if incident.acknowledged_by],
+        "next_windows_due": [stamp(due) for due in next_due(service, name, now=datetime.now(UTC))[:1]],
     }
 
 
-def _show_status(told: Sequence[dict[str, Any]], outbox: dict[str, dict[str, int]]) -> None:
-    from rich.table import Table
+def _error_json(row: WindowRow) -> dict[str, Any]:
+    return {"job": row.job.value, "window_start": stamp(row.window.start), "reason": row.reason}
 
+
+def next_due(service: Service, name: str, *, now: datetime) -> list[datetime]:
+    """When the next windows of a model are due, soonest first."""
+    from monitor import schedule
+
+    return schedule.next_due(service.model(name), service.config, now=now)
+
+
+def mute_json(muted: Any) -> dict[str, Any]:
+    return {
+        "model": muted.model,
+        "feature": muted.feature,
+        "until": stamp(muted.until),
+        "by": muted.who,
+        "reason": muted.reason,
+    }
+
+
+def _show_status(
+    service: Service,
+    told: Sequence[dict[str, Any]],
+    outbox: dict[str, dict[str, int]],
+    *,
+    mutes: Sequence[dict[str, Any]],
+    ticks: Sequence[dict[str, Any]],
+) -> None:
     console = stdout()
-    table = Table(box=None, pad_edge=False)
-    for head in ("", "model", "newest window", "rows", "open incidents", "not run"):
-        table.add_column(head)
+    table = showing.plain_table(["", "model", "newest window", "rows", "incidents", "next due"])
     for item in told:
-        newest = (
-            "none yet" if item["newest_window"] is None else f"{item['newest_window'][0]} … {item['newest_window'][1]}"
-        )
+        newest = item["newest_window"]
         table.add_row(
-            _badge(item["verdict"]),
+            showing.mark(item["verdict"] if newest else "no_data", word=True),
             item["model"],
-            newest,
+            _short(newest[0]) if newest else "none yet",
             "" if item["n_rows"] is None else f"{item['n_rows']:,}",
-            ", ".join(item["open_incidents"]) or "none",
-            str(len(item["errors"])) if item["errors"] else "",
+            f"{len(item['open_incidents'])} open" if item["open_incidents"] else "",
+            ", ".join(_short(due) for due in item["next_windows_due"]),
         )
     console.print(table)
+    if not any(item["windows"] for item in told):
+        console.print(f"\n{NOTHING_YET}")
     for item in told:
-        for error in item["errors"]:
-            console.print(
-                f"  {item['model']} {error['job']} {error['window_start']}: {error['reason']}",
-                style="red",
-                markup=False,
-            )
-    waiting = {name: counts for name, counts in outbox.items() if any(k != "sent" and v for k, v in counts.items())}
-    for name, counts in waiting.items():
-        console.print(f"  messages for {name}: " + ", ".join(f"{v} {k}" for k, v in counts.items()), markup=False)
+        _show_model(service, item, console)
+    for muted in mutes:
+        what = muted["model"] + (f" {muted['feature']}" if muted["feature"] else "")
+        why = f": {muted['reason']}" if muted["reason"] else ""
+        until = f"until {_short(muted['until'])}" if muted["until"] else "until unmuted"
+        console.print(f"  muted {until} by {muted['by']}: {what}{why}", markup=False, soft_wrap=True)
+    for name, counts in outbox.items():
+        left = {state: n for state, n in counts.items() if state != "sent" and n}
+        if left:
+            waiting_text = ", ".join(f"{n} {state}" for state, n in left.items())
+            console.print(f"  messages for {name}: {waiting_text}", style="yellow", markup=False, soft_wrap=True)
+    if any(item["open_incidents"] for item in told):
+        console.print("the evidence: `monitor explain ID`", style="dim")
+    for tick in ticks[:1]:
+        console.print(f"  worker {tick['worker']}: last tick {tick['last_tick']}", markup=False, soft_wrap=True)
 
 
-def _badge(verdict: str) -> str:
-    return f"[{COLOURS[verdict]}]{GLYPHS[verdict]} {verdict}[/]"
+def _show_model(service: Service, item: dict[str, Any], console: Console) -> None:
+    """What is open, waiting, skipped or broken of one model."""
+    for name in item["open_incidents"]:
+        incident = service.store.incident(name)
+        if incident is not None:
+            taken = f" (taken on by {incident.acknowledged_by})" if incident.acknowledged_by else ""
+            console.print(f"  {item['model']}: {name}: {incident.summary}{taken}", markup=False, soft_wrap=True)
+    waiting = sum(item["windows"].get(state, 0) for state in ("pending", "leased"))
+    if waiting:
+        console.print(f"  {item['model']}: {showing.counted(waiting, 'window')} waiting", markup=False)
+    if skipped := item["windows"].get("skipped", 0):
+        told_of = f"{showing.counted(skipped, 'window')} skipped; `monitor backfill` runs them"
+        console.print(f"  {item['model']}: {told_of}", markup=False, soft_wrap=True)
+    for error in item["errors"]:
+        window = f"{error['job']} of {_short(error['window_start'])}"
+        line = f"  {item['model']}: {window} could not be run: {error['reason']}"
+        console.print(line, style="red", markup=False, soft_wrap=True)
+
+
+def _short(text: str | None) -> str:
+    return "" if text is None else showing.moment(datetime.fromisoformat(text))
 
 
 def results(
     config: ConfigOption = None,
     model: ModelOption = None,
     check: Annotated[str | None, typer.Option(help="Only this check.", show_default=False)] = None,
-    feature: Annotated[str | None, typer.Option(help="Only this feature.", show_default=False)] = None,
+    feature: Annotated[
+        str | None, typer.Option("--feature", "-f", help="Only this feature.", show_default=False)
+    ] = None,
     start: Annotated[str | None, typer.Option("--from", help="Windows from here.", show_default=False)] = None,
     end: Annotated[str | None, typer.Option("--to", help="Windows before this.", show_default=False)] = None,
     all_revisions: Annotated[bool, typer.Option("--all-revisions", help="Also what was believed before.")] = False,
     worse_than_ok: Annotated[bool, typer.Option("--worse-than-ok", help="Only warn and alert.")] = False,
     limit: Annotated[
-        int | None, typer.Option(help="At most so many rows, newest windows first.", show_default=False)
+        int | None, typer.Option(help="At most so many numbers, of the newest windows.", min=1, show_default=False)
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """The numbers of each window, with their verdicts."""
+    """The numbers of each window, with their verdicts.
+
+    In a terminal and without any choice of windows or features: those of each model's newest window, worst first.
+    With --json always all of them, oldest first.
+    """
     from monitor.models import Check
 
     with opened(config, model=model) as service:
         if check is not None and check not in set(Check):
-            fail(f"--check: expected one of {', '.join(Check)}{nearest(check, Check)}", Exit.USAGE)
+            fail(f"--check: there is no check {check!r}{among(check, Check)}", Exit.USAGE)
         found = service.store.results(
             model,
             check=None if check is None else Check(check),
@@ -140,15 +192,44 @@ def results(
             end=None if end is None else instant(end, service.config, option="--to"),
             all_revisions=all_revisions,
         )
-        if worse_than_ok:
-            found = [r for r in found if r.verdict.value in ("warn", "alert")]
-        found = sorted(found, key=_result_order)
-        if limit is not None:
-            found = found[-limit:]
-        if json:
-            emit("results", [result_json(r) for r in found])
-        else:
-            _show_results(found)
+        if feature is not None and not found:
+            _check_feature(service, feature, model)
+    everything = len(found)
+    if worse_than_ok:
+        found = [r for r in found if r.verdict.value in ("warn", "alert")]
+    found = sorted(found, key=_result_order)
+    if limit is not None:
+        found = sorted(sorted(found, key=lambda r: r.window.start)[-limit:], key=_result_order)
+    if json:
+        emit("results", [result_json(r) for r in found])
+        return
+    chosen = worse_than_ok or all_revisions or limit or feature or start or end
+    _show_results(found, everything, newest_only=not chosen)
+
+
+def _show_results(found: Sequence[Result], everything: int, *, newest_only: bool) -> None:
+    console = stdout()
+    if not found:
+        console.print(
+            NOTHING_YET if not everything else f"none of {showing.counted(everything, 'number')} is worse than ok"
+        )
+        return
+    if newest_only:
+        newest = {r.model: r.window for r in sorted(found, key=lambda r: r.window)}
+        found = [r for r in found if r.window == newest[r.model]]
+    showing.show_results(found, console)
+    if newest_only and everything > len(found):
+        console.print(
+            f"\n{everything - len(found):,} more of earlier windows: --from and --to, --worse-than-ok, or --json",
+            style="dim",
+        )
+
+
+def _check_feature(service: Service, feature: str, model: str | None) -> None:
+    """Leave with code 2 where nothing was ever said about a feature of this name."""
+    known = {r.feature for r in service.store.results(model) if r.feature is not None}
+    if known and feature not in known:
+        fail(f"no result names a feature {feature!r}{among(feature, sorted(known))}", Exit.USAGE)
 
 
 def _result_order(result: Result) -> tuple[Any, ...]:
@@ -192,45 +273,27 @@ def result_json(result: Result) -> dict[str, Any]:
     return told
 
 
-def _show_results(found: Sequence[Result]) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for head in ("window", "model", "check", "feature", "metric", "value", "limit", "p", "verdict", ""):
-        table.add_column(head, justify="right" if head in ("value", "limit", "p") else "left")
-    for r in found:
-        name = r.feature or ""
-        table.add_row(
-            f"{r.window.start:%Y-%m-%d %H:%M}",
-            escape(r.model),
-            r.check.value,
-            escape(name + (f" [{r.segment}]" if r.segment else "")),
-            r.metric,
-            "—" if r.value is None else f"{r.value:.4g}",
-            "" if r.threshold is None else f"{r.threshold:.3g}",
-            "" if r.p_value is None else f"{r.p_value:.2g}",
-            _badge(r.verdict.value),
-            escape(str(r.detail.get("what") or r.detail.get("reason") or "")),
-        )
-    stdout().print(table)
-
-
 def incidents(
     config: ConfigOption = None,
     model: ModelOption = None,
     open_only: Annotated[bool, typer.Option("--open", help="Only those that are open.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """What fired: from when to when, why, and how sure that is."""
+    """What fired: from when to when, and why."""
     from monitor.models import IncidentState
 
     with opened(config, model=model) as service:
         found = service.store.incidents(model, states=[IncidentState.OPEN] if open_only else None)
-        if json:
-            emit("incidents", [incident_json(i) for i in found])
-            return
-        _show_incidents(found)
+        ran = bool(found) or any(service.store.windows(name) for name in service.config.models)
+    if json:
+        emit("incidents", [incident_json(i) for i in found])
+        return
+    console = stdout()
+    if not found:
+        console.print(f"no {'open ' if open_only else ''}incidents" if ran else NOTHING_YET)
+        return
+    for incident in found:
+        showing.show_incident(incident, console)
 
 
 def incident_json(incident: Incident) -> dict[str, Any]:
@@ -250,35 +313,22 @@ def incident_json(incident: Incident) -> dict[str, Any]:
         "onset": stamp(incident.onset),
         "summary": incident.summary,
         "acknowledged_by": incident.acknowledged_by,
+        "acknowledged_at": stamp(incident.acknowledged_at),
+        "acknowledged_note": incident.acknowledged_note,
         "detail": incident.detail,
     }
 
 
-def _show_incidents(found: Sequence[Incident]) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    if not found:
-        stdout().print("no incidents")
-        return
-    table = Table(box=None, pad_edge=False)
-    for head in ("id", "model", "check", "state", "since", "until", "features", "cause", "summary"):
-        table.add_column(head)
-    for i in found:
-        until = "" if i.resolved_window is None else f"{i.resolved_window:%Y-%m-%d %H:%M}"
-        sure = "" if i.cause_confidence is None else f" ({i.cause_confidence:.0%})"
-        table.add_row(
-            i.id,
-            escape(i.model),
-            i.check.value,
-            i.state.value,
-            f"{i.opened_window:%Y-%m-%d %H:%M}",
-            until,
-            escape(", ".join(i.features[:3]) + (f" +{len(i.features) - 3}" if len(i.features) > 3 else "")),
-            (i.cause or "").replace("_", " ") + sure,
-            escape(i.summary),
-        )
-    stdout().print(table)
+def find_incident(service: Service, text: str) -> Incident:
+    """The incident of this id or beginning, or leave with code 2 and say which there are."""
+    try:
+        found = service.store.incident(text.strip())
+    except LookupError as error:
+        fail(str(error).strip('"'), Exit.USAGE)
+    if found is None:
+        known = [item.id for item in service.store.incidents()]
+        fail(f"there is no incident {text!r}{among(text, known)}", Exit.USAGE)
+    return found
 
 
 def explain(
@@ -286,71 +336,126 @@ def explain(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Why an incident opened: its windows, the numbers behind each verdict, and what to do."""
+    """The evidence behind an incident, and what to do.
+
+    In a terminal the worst window of each number is shown; with --json every number beyond its limit.
+    """
     with opened(config) as service:
-        found = service.store.incident(incident)
-        if found is None:
-            known = [item.id for item in service.store.incidents()]
-            fail(f"there is no incident {incident!r}{nearest(incident, known)}", Exit.USAGE)
+        found = find_incident(service, incident)
         evidence = [
             r
             for r in service.store.results(found.model, check=found.check, start=found.opened_window, end=_after(found))
             if r.verdict.value in ("warn", "alert")
         ]
-        if json:
-            emit("incident", incident_json(found), evidence=[result_json(r) for r in evidence])
-            return
-        console = stdout()
-        _show_incidents([found])
-        advice = found.detail.get("advice")
-        if advice:
-            console.print(f"\nWhat to do: {advice}", markup=False)
-        why = found.detail.get("why")
-        if why:
-            console.print(f"Why this cause: {why}", markup=False)
-        console.print("\nEvidence (effect beyond its limit, and p at most alpha, family-wise):")
-        _show_results(sorted(evidence, key=_result_order))
+    evidence.sort(key=_result_order)
+    if json:
+        emit("incident", incident_json(found), evidence=[result_json(r) for r in evidence])
+        return
+    _show_explanation(found, evidence)
+
+
+def _show_explanation(found: Incident, evidence: Sequence[Result]) -> None:
+    console = stdout()
+    showing.show_incident(found, console)
+    facts = [("why this cause", found.detail.get("why")), ("what to do", found.detail.get("advice"))]
+    if found.acknowledged_note:
+        facts.append((f"note of {found.acknowledged_by}", found.acknowledged_note))
+    console.print()
+    for name, text in facts:
+        if text:
+            console.print(f"{name}: {text}", markup=False)
+    console.print(
+        f"\nbeyond the limit, and more than chance ({showing.counted(len(evidence), 'number')}):", style="dim"
+    )
+    table = showing.plain_table(["", "of", "metric", "limit", "windows", "first", "worst", ""])
+    for series in _series(evidence):
+        worst = min(series, key=showing.by_badness)
+        table.add_row(
+            showing.mark(worst.verdict.value),
+            showing.plain(showing.subject(worst)),
+            worst.metric,
+            showing.limit(worst),
+            str(len({r.window for r in series})),
+            showing.moment(min(r.window.start for r in series)),
+            showing.number(worst.value),
+            showing.plain(showing.words(worst)),
+        )
+    console.print(showing.indented(table))
+    later = f" --to {(_after(found) + timedelta(days=1)):%Y-%m-%d}" if found.resolved_window else ""
+    console.print(
+        f"\nall numbers: monitor results -m {found.model} --check {found.check.value} "
+        f"--from {found.opened_window:%Y-%m-%d}{later}\ntake it on:  monitor ack {found.id} --note …",
+        style="dim",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _series(evidence: Sequence[Result]) -> list[list[Result]]:
+    """Evidence by what it is about and metric, the worst first."""
+    groups: dict[tuple[str, str, str], list[Result]] = {}
+    for r in evidence:
+        groups.setdefault((showing.subject(r), r.metric, str(r.detail.get("against", ""))), []).append(r)
+    return sorted(groups.values(), key=lambda series: min(showing.by_badness(r) for r in series))
+
+
+def _show_family(service: Service, incident: Incident) -> None:
+    """When it began, and which incidents have the same reason."""
+    from monitor.messages import began
+
+    console = stdout()
+    if told := began(incident):
+        console.print(f"\nBegan: {told}", markup=False)
+    if shared := incident.detail.get("shared"):
+        console.print(f"In common: {shared}", markup=False)
+    for word, ids in (("Follows from", [incident.detail.get("root")]), ("With it", incident.detail.get("related", []))):
+        for found in filter(None, (service.store.incident(name) for name in ids if name)):
+            console.print(f"{word}: {found.id} {found.summary}", markup=False)
 
 
 def _after(incident: Incident) -> datetime:
-    from datetime import timedelta
-
     last = incident.resolved_window or incident.last_window
     return last + timedelta(microseconds=1)
 
 
 def history(
-    feature: Annotated[str | None, typer.Argument(help="A feature; none: the score.", show_default=False)] = None,
+    feature: Annotated[str | None, typer.Argument(help="A feature; none: the model.", show_default=False)] = None,
     config: ConfigOption = None,
     model: ModelOption = None,
     metric: Annotated[str, typer.Option(help="Which metric.")] = "psi",
     json: JsonOption = False,
 ) -> None:
-    """One metric over the windows."""
+    """One metric over the windows: of a feature, or of the model.
+
+    Without a feature it is the score's, or with a metric such as `recall` or `n_rows` the model's.
+    """
     with opened(config, model=model) as service:
-        found = [
-            r
-            for r in service.store.results(model, feature=feature, metric=metric)
-            if r.segment is None and r.feature == feature and r.detail.get("against", "baseline") == "baseline"
-        ]
-        if not found:
-            known = {r.feature for r in service.store.results(model, metric=metric) if r.feature}
-            hint = nearest(feature, known) if feature else ""
-            fail(f"no results of {metric} for {feature or 'the score'}{hint}", Exit.FAILED)
-        found = sorted(found, key=_result_order)
-        if json:
-            emit("history", [result_json(r) for r in found])
-            return
-        _show_history(found)
-
-
-def _show_history(found: Sequence[Result]) -> None:
-    top = max((r.value or 0.0 for r in found), default=0.0) or 1.0
+        everything = service.store.results(model)
+    found = sorted((r for r in everything if _is_of(r, feature, metric)), key=_result_order)
+    if everything and not found:
+        _say_what_there_is(everything, feature, metric)
+    if json:
+        emit("history", [result_json(r) for r in found])
+        return
     console = stdout()
-    for r in found:
-        value = r.value or 0.0
-        bar = "█" * max(0, round(40 * value / top))
-        text = "—" if r.value is None else f"{r.value:.4f}"
-        console.print(
-            f"{r.window.start:%Y-%m-%d %H:%M}  {text:>9}  [{COLOURS[r.verdict.value]}]{GLYPHS[r.verdict.value]}[/] {bar}"
-        )
+    if not found:
+        console.print(NOTHING_YET)
+    names = dict.fromkeys(r.model for r in found)
+    for name in names:
+        told = [r for r in found if r.model == name]
+        console.print(f"[bold]{showing.escaped(name)}[/]  {metric} of {showing.escaped(showing.subject(told[-1]))}")
+        showing.show_history(told, console)
+
+
+def _is_of(result: Result, feature: str | None, metric: str) -> bool:
+    plain = result.segment is None and result.detail.get("against", "baseline") == "baseline"
+    return plain and result.feature == feature and result.metric == metric
+
+
+def _say_what_there_is(everything: Sequence[Result], feature: str | None, metric: str) -> None:
+    """Leave with code 2, naming the features, or the metrics of this feature, that have results."""
+    if feature is not None and not any(r.feature == feature for r in everything):
+        known = sorted({r.feature for r in everything if r.feature is not None})
+        fail(f"no result names a feature {feature!r}{among(feature, known)}", Exit.USAGE)
+    metrics = sorted({r.metric for r in everything if r.feature == feature and r.segment is None})
+    fail(f"no {metric!r} is known of {feature or 'the model'}{among(metric, metrics)}", Exit.USAGE)

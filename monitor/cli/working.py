@@ -1,14 +1,15 @@
-"""Commands that do the work: demo, run, backfill, worker, report, baseline."""
+"""Commands that do the work: demo, run, backfill, worker, report."""
 
 from __future__ import annotations
 
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from monitor.cli import showing, telling
 from monitor.cli.common import (
     ConfigOption,
     Exit,
@@ -38,14 +39,6 @@ FailOn = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    app.command()(demo)
-    app.command()(run)
-    app.command()(backfill)
-    app.command()(worker)
-    app.command()(report)
-
-
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the log, the store and the report.")] = Path(
         "demo"
@@ -53,7 +46,10 @@ def demo(
     seed: Annotated[int, typer.Option(help="Another seed makes another log.")] = 7,
     json: JsonOption = False,
 ) -> None:
-    """Write a believable log with planted incidents, find them, and draw the report."""
+    """A log with planted incidents: found, reported, drawn.
+
+    Everything goes into one folder that is written anew each time.
+    """
     from monitor.demo import run_demo
 
     raise typer.Exit(run_demo(out, seed=seed, as_json=json))
@@ -68,17 +64,20 @@ def run(
     reports: Annotated[bool, typer.Option("--report/--no-report", help="Redraw the pages that changed.")] = True,
     json: JsonOption = False,
 ) -> None:
-    """Run every due window once, deliver, draw, and exit."""
+    """Run every due window once, then exit.
+
+    What was found is saved, sent and drawn; a second run does only what has become due since.
+    """
     from monitor.run import run_due
     from monitor.worker import new_worker_name
 
+    _check_fail_on(fail_on)
     with opened(config, model=model) as service:
         at = instant(now, service.config)
+        asked = _Asked(service, model, at=at, fail_on=fail_on, as_json=json)
         done = run_due(service, now=at, worker=new_worker_name(), models=[model] if model else None)
         sent = _deliver(service) if deliver else None
-        if reports:
-            _draw(service, at, model)
-        _finish(service, done, sent, at=at, fail_on=fail_on, as_json=json)
+        asked.finish(done, sent, drawn=_draw(service, at, model) if reports else None)
 
 
 def backfill(
@@ -92,16 +91,23 @@ def backfill(
     fail_on: FailOn = None,
     json: JsonOption = False,
 ) -> None:
-    """Run every window of a range, oldest first; interrupted, it goes on where it stopped."""
+    """Run the windows of a range, oldest first.
+
+    Interrupted, it goes on where it stopped; windows that were done before are left as they are.
+    """
     from monitor.backfill import backfill_range
     from monitor.progress import progress_bar
 
+    _check_fail_on(fail_on)
     with opened(config, model=model) as service:
         first = instant(start, service.config, option="--from")
         last = instant(end, service.config, option="--to")
         if first >= last:
             fail(f"--from {start} is not before --to {end}", Exit.USAGE)
         at = instant(now, service.config)
+        if first >= at:
+            fail(f"--from {start} is in the future: nothing has been logged there yet", Exit.USAGE)
+        asked = _Asked(service, model, at=at, fail_on=fail_on, as_json=json)
         with progress_bar(stderr(), shown=not json) as advance:
             done = backfill_range(
                 service,
@@ -113,16 +119,14 @@ def backfill(
                 advance=advance,
             )
         sent = _deliver(service) if alerts else None
-        if reports:
-            _draw(service, at, model)
-        _finish(service, done, sent, at=at, fail_on=fail_on, as_json=json)
+        asked.finish(done, sent, drawn=_draw(service, at, model) if reports else None)
 
 
 def worker(
     config: ConfigOption = None,
-    max_ticks: Annotated[int | None, typer.Option(help="Stop after so many ticks.", show_default=False)] = None,
+    max_ticks: Annotated[int | None, typer.Option(help="Stop after so many ticks.", min=1, show_default=False)] = None,
 ) -> None:
-    """Run as a daemon: plan, work, deliver and draw until told to stop."""
+    """The daemon: plan, work, deliver and draw until told to stop."""
     from monitor.cli.common import config_path, read_config, start_logging
     from monitor.store import StoreError
     from monitor.worker import Worker
@@ -146,7 +150,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Another folder than reports.dir.", show_default=False)] = None,
     json: JsonOption = False,
 ) -> None:
-    """Build the static site anew, from the store alone."""
+    """Draw the pages anew, from the store alone."""
     from monitor.reports.site import build_site
 
     with opened(config, model=model) as service:
@@ -168,60 +172,88 @@ def _deliver(service: Service) -> DeliveryReport:
     return deliver_due(service)
 
 
-def _draw(service: Service, at: datetime, model: str | None) -> None:
+def _draw(service: Service, at: datetime, model: str | None) -> Path:
     from monitor.drawing import draw
 
     draw(service, now=at, models=[model] if model else None)
+    return service.config.reports.dir / "index.html"
 
 
-def _finish(
-    service: Service,
-    done: RunReport,
-    sent: DeliveryReport | None,
-    *,
-    at: datetime,
-    fail_on: str | None,
-    as_json: bool,
-) -> None:
-    """Tell what was done, and leave with the code that a script can rely on."""
-    told = {
-        "now": stamp(at),
-        "windows": done.windows,
-        "states": done.states,
-        "skipped": done.skipped,
-        "restated": done.restated,
-        "errors": done.errors,
-        "sent": sent.sent if sent else 0,
-        "undelivered": (sent.retried + sent.dead + len(sent.broken)) if sent else 0,
-        "report": str(service.config.reports.dir / "index.html"),
-    }
-    if as_json:
-        emit("run", told)
-    else:
+class _Asked:
+    """One run or backfill as it was asked for: remembers how things stood before, and tells what was done."""
+
+    def __init__(
+        self, service: Service, model: str | None, *, at: datetime, fail_on: str | None, as_json: bool
+    ) -> None:
+        self._service = service
+        self._names = [model] if model else list(service.config.models)
+        self._at, self._fail_on, self._as_json = at, fail_on, as_json
+        self._since = service.store.now()
+        self._first_time = {name for name in self._names if not service.store.windows(name)}
+
+    def finish(self, done: RunReport, sent: DeliveryReport | None, *, drawn: Path | None) -> NoReturn:
+        """Tell what was done, and leave with the code that a script can rely on."""
+        models = telling.summaries(self._service, self._names, since=self._since, first_time=self._first_time)
+        told = {
+            "now": stamp(self._at),
+            "windows": done.windows,
+            "states": done.states,
+            "skipped": done.skipped,
+            "restated": done.restated,
+            "errors": done.errors,
+            "worst": done.worst.value,
+            "sent": sent.sent if sent else 0,
+            "undelivered": (sent.retried + sent.dead + len(sent.broken)) if sent else 0,
+            "models": models,
+            "report": str(drawn) if drawn else None,
+        }
+        if self._as_json:
+            emit("run", told)
+        else:
+            self._show(told, done, sent)
+        raise typer.Exit(_exit_code(done, sent, self._fail_on))
+
+    def _show(self, told: dict[str, Any], done: RunReport, sent: DeliveryReport | None) -> None:
         console = stdout()
-        states = ", ".join(f"{n} {state}" for state, n in sorted(done.states.items())) or "nothing was due"
-        console.print(f"{done.windows} windows: {states}", highlight=False)
+        telling.show(told["models"], self._service, console)
         for line in done.errors:
-            console.print(f"could not be run: {line} (see `monitor status`)", style="red", highlight=False)
+            console.print(
+                f"could not be run: {line} (why: `monitor status`)", style="red", markup=False, soft_wrap=True
+            )
+        if done.restated:
+            console.print(f"{showing.counted(done.restated, 'window')} judged again, as rows or labels came in")
         if done.skipped:
-            console.print(f"{done.skipped} windows were too old and skipped; `monitor backfill` runs them")
-        console.print(f"report: {told['report']}", soft_wrap=True, highlight=False)
-    raise typer.Exit(_exit_code(done, sent, fail_on))
+            console.print(f"{showing.counted(done.skipped, 'window')} skipped as too old; `monitor backfill` runs them")
+        if told["sent"] or told["undelivered"]:
+            console.print(f"messages: {told['sent']} sent, {told['undelivered']} not delivered")
+        for name, reason in (sent.broken if sent else {}).items():
+            console.print(f"{name} takes no messages: {reason}", style="red", markup=False, soft_wrap=True)
+        if not self._service.config.alerts.destinations and any(item["open_incidents"] for item in told["models"]):
+            console.print("nobody was told: no destination is configured under `alerts:`", style="yellow")
+        if told["report"]:
+            console.print(f"report: {told['report']}", soft_wrap=True, markup=False)
+        worst = next((item["open_incidents"][0] for item in told["models"] if item["open_incidents"]), None)
+        if worst is not None:
+            console.print(f"next: `monitor explain {worst}` for the evidence, or open the report", markup=False)
 
 
 def _exit_code(done: RunReport, sent: DeliveryReport | None, fail_on: str | None) -> Exit:
     if done.errors:
         return Exit.FAILED
-    if fail_on is not None and done.worst.rank >= _least(fail_on).rank:
+    if fail_on is not None and done.worst.value in ("warn", "alert") and done.worst.rank >= _least(fail_on).rank:
         return Exit.FINDING
     if sent is not None and not sent.ok:
         return Exit.UNDELIVERED
     return Exit.DONE
 
 
+def _check_fail_on(fail_on: str | None) -> None:
+    """Before any work is done: a misspelt limit must not cost a run."""
+    if fail_on not in (None, "warn", "alert"):
+        fail(f"--fail-on: expected warn or alert, found {fail_on!r}", Exit.USAGE)
+
+
 def _least(fail_on: str) -> Verdict:
     from monitor.models import Verdict
 
-    if fail_on not in ("warn", "alert"):
-        fail(f"--fail-on: expected warn or alert, found {fail_on!r}", Exit.USAGE)
     return Verdict(fail_on)

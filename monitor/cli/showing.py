@@ -1,0 +1,225 @@
+"""How answers look in a terminal: worst first, one line for each number, whatever the width."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+    from monitor.models import Incident, Result, Window
+
+GLYPHS = {"ok": "✓", "warn": "◆", "alert": "▲", "cannot_tell": "?", "no_data": "∅"}
+COLOURS = {"ok": "green", "warn": "yellow", "alert": "bold red", "cannot_tell": "cyan", "no_data": "dim"}
+WORDS = {
+    "ok": "ok",
+    "warn": "with a warning",
+    "alert": "with an alert",
+    "cannot_tell": "cannot tell",
+    "no_data": "without rows",
+}
+WIDE = 110
+"""Columns from which the check and the p-value are shown beside each number."""
+
+
+def mark(verdict: str, *, word: bool = False) -> Text:
+    """A verdict as glyph and colour, and its word where the glyph alone might not say enough."""
+    from rich.text import Text
+
+    return Text(GLYPHS[verdict] + (f" {verdict}" if word else ""), style=COLOURS[verdict])
+
+
+def moment(value: datetime | None) -> str:
+    """A time in UTC, as short as it can be said: the day alone at midnight."""
+    if value is None:
+        return ""
+    return f"{value:%Y-%m-%d}" if (value.hour, value.minute) == (0, 0) else f"{value:%Y-%m-%d %H:%M}Z"
+
+
+def span(window: Window) -> str:
+    """A window in words: its start, and how long it is where that is not one day."""
+    from monitor.config import format_duration
+
+    length = "" if window.length == timedelta(days=1) else f" ({format_duration(window.length)})"
+    return moment(window.start) + length
+
+
+def counted(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def number(value: float | None) -> str:
+    return "—" if value is None else f"{value:,.0f}" if value == int(value) and abs(value) >= 10 else f"{value:.3g}"
+
+
+def limit(result: Result) -> str:
+    """The limit as it is held against the value: most are bounds, some are changes against the baseline."""
+    if result.threshold is None:
+        return ""
+    if result.metric == "n_rows":
+        return f"-{result.threshold:.0%}"
+    sign = {"decision_rate": "±", "missing_rate": "+"}.get(result.metric, "")
+    return sign + number(result.threshold)
+
+
+def chance(p_value: float | None) -> str:
+    """A p-value as far as it means anything: nobody tells 1e-40 from 1e-300."""
+    if p_value is None:
+        return ""
+    return "<1e-9" if p_value < 1e-9 else f"{p_value:.1g}" if p_value < 0.01 else f"{p_value:.2f}"
+
+
+def subject(result: Result) -> str:
+    """What a number is about: a feature, or in brackets what of the model."""
+    whole = {"score_drift": "(score)", "performance": "(model)", "quality": "(rows)", "skew": "(requests)"}
+    name = result.feature or whole.get(result.check.value, "(model)")
+    if result.metric == "decision_rate":
+        name = "(decisions)"
+    return f"{name} [{result.segment}]" if result.segment else name
+
+
+def words(result: Result) -> str:
+    """What changed, or why nothing can be said."""
+    if result.metric == "n_rows":
+        return _volume(result)
+    text = str(result.detail.get("what") or result.detail.get("reason") or "").replace("_", " ")
+    against = result.detail.get("against")
+    return f"{text} (window before)" if against == "previous" and text else text
+
+
+def _volume(result: Result) -> str:
+    usual, duplicates = result.detail.get("usual"), result.detail.get("duplicates")
+    told = [f"usually {usual:,.0f}"] if usual else []
+    return ", ".join(told + ([f"{duplicates:,} duplicates left out"] if duplicates else []))
+
+
+def by_badness(result: Result) -> tuple[object, ...]:
+    """Worst verdict first, then the effect that is furthest beyond its limit."""
+    beyond = abs(result.value) / result.threshold if result.value is not None and result.threshold else 0.0
+    if result.check.value == "performance" and beyond:  # here the limit is a floor
+        beyond = 1 / beyond
+    return (-result.verdict.rank, result.segment is not None, -beyond, result.check.value, subject(result))
+
+
+def results_table(found: Iterable[Result], console: Console) -> Table:
+    """One line for each number; what does not fit into the width is cut, never wrapped."""
+    wide = console.width >= WIDE
+    check, p = (["check"], ["p"]) if wide else ([], [])
+    table = plain_table(["", *check, "of", "metric", "value", "limit", *p, ""])
+    for column in table.columns:
+        if column.header in ("value", "limit", "p"):
+            column.justify = "right"
+        elif column.header == "of":
+            column.max_width = 30 if wide else 20
+    for r in found:
+        optional = [r.check.value] if wide else []
+        table.add_row(
+            mark(r.verdict.value),
+            *optional,
+            plain(subject(r)),
+            r.metric,
+            number(r.value),
+            limit(r),
+            *([chance(r.p_value)] if wide else []),
+            plain(words(r)),
+        )
+    return table
+
+
+def plain_table(heads: Sequence[str]) -> Table:
+    """A table without frame whose last column takes, and gives, what room there is."""
+    from rich.table import Table
+
+    table = Table(
+        box=None, pad_edge=False, show_header=any(heads), header_style="dim", padding=(0, 2, 0, 0), expand=True
+    )
+    for head in heads[:-1]:
+        table.add_column(head, no_wrap=True, overflow="ellipsis")
+    table.add_column(heads[-1], no_wrap=True, overflow="ellipsis", ratio=1)
+    return table
+
+
+def indented(table: RenderableType) -> RenderableType:
+    from rich.padding import Padding
+
+    return Padding(table, (0, 0, 0, 2))
+
+
+def show_results(found: Sequence[Result], console: Console) -> None:
+    """A heading for each model and window, its numbers below it, worst first."""
+    groups: dict[tuple[str, Window], list[Result]] = {}
+    for r in sorted(found, key=lambda r: (r.model, r.window, r.revision)):
+        groups.setdefault((r.model, r.window), []).append(r)
+    for n, ((model, window), members) in enumerate(groups.items()):
+        console.print(f"{'' if n == 0 else chr(10)}[bold]{escaped(model)}[/]  {span(window)}  {tally(members)}")
+        console.print(indented(results_table(sorted(members, key=by_badness), console)))
+
+
+def tally(found: Iterable[Result]) -> str:
+    """How many numbers have which verdict, worst first, as markup."""
+    counts: dict[str, int] = {}
+    for r in sorted(found, key=lambda r: -r.verdict.rank):
+        counts[r.verdict.value] = counts.get(r.verdict.value, 0) + 1
+    return " ".join(f"[{COLOURS[v]}]{GLYPHS[v]}{n}[/]" for v, n in counts.items())
+
+
+def show_incident(incident: Incident, console: Console, *, brief: bool = False) -> None:
+    """Which, since when and how it stands; then what, and why. ``brief`` says it in two lines."""
+    line = mark(incident.severity.value if incident.state.value == "open" else "ok")
+    until = "" if incident.resolved_window is None else f" until {moment(incident.resolved_window)}"
+    line.append(f" {incident.id}", style="bold")
+    line.append("  " if brief else f"  {incident.model}  ", style="")
+    line.append(f"{incident.check.value}  ", style="")
+    line.append(incident.state.value, style="bold" if incident.state.value == "open" else "green")
+    line.append(f" since {moment(incident.opened_window)}{until}", style="")
+    if incident.acknowledged_by:
+        line.append(f"  taken on by {incident.acknowledged_by}", style="cyan")
+    told = [incident.summary or "no summary"]
+    if incident.features:
+        more = f" and {len(incident.features) - 5} more" if len(incident.features) > 5 else ""
+        told.append(", ".join(incident.features[:5]) + more)
+    if incident.cause:
+        sure = "" if incident.cause_confidence is None else f" ({incident.cause_confidence:.0%})"
+        told.append("likely cause: " + incident.cause.replace("_", " ") + sure)
+    console.print(indented(line) if brief else line)
+    for text in ["; ".join(told)] if brief else told:
+        console.print(indented(indented(plain(text)) if brief else plain(text)))
+
+
+def show_history(found: Sequence[Result], console: Console) -> None:
+    """One line for each window: value, verdict, a bar against the limit, what changed."""
+    top = max((abs(r.value) for r in found if r.value is not None), default=0.0)
+    limits = {r.threshold for r in found if r.threshold is not None}
+    top = max([top, *limits]) or 1.0
+    width = 20 if console.width < WIDE else 40
+    table = plain_table(["window", "value", "limit", "", "", ""])
+    for column in table.columns[1:3]:
+        column.justify = "right"
+    for r in found:
+        bar = "" if r.value is None else "█" * round(width * abs(r.value) / top)
+        table.add_row(
+            moment(r.window.start),
+            number(r.value),
+            limit(r),
+            mark(r.verdict.value),
+            bar.ljust(width),
+            plain(words(r)),
+        )
+    console.print(table)
+
+
+def plain(text: str, *, style: str = "") -> Text:
+    """Text as it is: a feature called `[red]` is a name and no colour."""
+    from rich.text import Text
+
+    return Text(text, style=style)
+
+
+def escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,162 @@
+"""What a run or backfill has found, in a few lines: which windows, what they say, what to do next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from monitor.cli import showing
+from monitor.cli.common import stamp
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from monitor.models import Job, Result, Window, WindowRow
+    from monitor.service import Service
+
+
+def summaries(service: Service, names: list[str], *, since: datetime, first_time: set[str]) -> list[dict[str, Any]]:
+    """One entry for each model: its windows finished since a moment of the store's clock, counted by verdict.
+
+    ``first_time`` are the models that had no window before: what their log holds besides is told as well.
+    """
+    return [_summary(service, name, since=since, first=name in first_time) for name in names]
+
+
+def _summary(service: Service, name: str, *, since: datetime, first: bool) -> dict[str, Any]:
+    from monitor.models import IncidentState, RunState
+
+    done = [row for row in service.store.windows(name) if row.finished_at is not None and row.finished_at >= since]
+    ran = [row for row in done if row.state is not RunState.SKIPPED]
+    verdicts = Counter(_verdict(service, name, ran).values())
+    reasons = Counter(row.reason for row in ran if row.state is RunState.INSUFFICIENT and row.reason)
+    windows = sorted({row.window for row in ran})
+    no_rows = bool(ran) and all(row.state is RunState.NO_DATA for row in ran)
+    extent = _extent(service, name) if (first or no_rows) else None
+    return {
+        "model": name,
+        "first_window": stamp(windows[0].start) if windows else None,
+        "last_window": stamp(windows[-1].start) if windows else None,
+        "windows": len(windows),
+        "verdicts": {verdict: verdicts[verdict] for verdict in showing.GLYPHS if verdicts[verdict]},
+        "reasons": dict(reasons.most_common(3)),
+        "open_incidents": [i.id for i in service.store.incidents(name, states=[IncidentState.OPEN])],
+        "hint": _hint(service, name, windows, extent, no_rows=no_rows, first=first),
+    }
+
+
+def _verdict(service: Service, name: str, rows: list[WindowRow]) -> dict[Window, str]:
+    """The worst that each window has said; ``cannot_tell`` only where nothing else was said."""
+    from monitor.models import RunState, Verdict
+
+    if not rows:
+        return {}
+    start, end = min(row.window.start for row in rows), max(row.window.end for row in rows)
+    said: dict[Window, set[Verdict]] = {}
+    result: Result
+    for result in service.store.results(name, start=start, end=end):
+        said.setdefault(result.window, set()).add(result.verdict)
+    found = {}
+    states: dict[Window, dict[Job, RunState]] = {}
+    for row in rows:
+        states.setdefault(row.window, {})[row.job] = row.state
+    for window, of_jobs in states.items():
+        decided = {verdict for verdict in said.get(window, ()) if verdict.decides}
+        if decided:
+            found[window] = max(decided, key=lambda verdict: verdict.rank).value
+        else:
+            found[window] = "no_data" if RunState.NO_DATA in of_jobs.values() else "cannot_tell"
+    return found
+
+
+def _extent(service: Service, name: str) -> tuple[datetime, datetime] | None:
+    from monitor.sources import SourceError
+
+    try:
+        with service.source(name) as source:
+            model = service.model(name)
+            return source.extent(model, source.roles(model))
+    except SourceError:
+        return None
+
+
+def _hint(
+    service: Service,
+    name: str,
+    windows: list[Window],
+    extent: tuple[datetime, datetime] | None,
+    *,
+    no_rows: bool,
+    first: bool,
+) -> str | None:
+    """What a person who has just begun should know: the log holds more than was looked at, or lies elsewhere."""
+    if extent is None or not windows:
+        return None
+    start, end = _worth_a_backfill(service, name, extent)
+    what = f"`monitor backfill --model {name} --from {start:%Y-%m-%d} --to {end:%Y-%m-%d}`"
+    if no_rows:
+        log = f"the log goes from {extent[0]:%Y-%m-%d} to {extent[1]:%Y-%m-%d}"
+        return f"no rows in these windows: {log}; {what} looks there"
+    end = min(end, windows[0].start)
+    what = f"`monitor backfill --model {name} --from {start:%Y-%m-%d} --to {end:%Y-%m-%d}`"
+    if first and start < end:
+        return f"the log begins on {extent[0]:%Y-%m-%d}; earlier windows were not looked at: {what}"
+    return None
+
+
+def _worth_a_backfill(service: Service, name: str, extent: tuple[datetime, datetime]) -> tuple[datetime, datetime]:
+    """The days for which the log holds a baseline as well."""
+    from monitor.config import RangeBaseline, RollingBaseline
+
+    baseline, day = service.model(name).baseline, timedelta(days=1)
+    start = extent[0]
+    if isinstance(baseline, RollingBaseline):
+        start = min(start + baseline.rolling, max(extent[0], extent[1] - day))
+    elif isinstance(baseline, RangeBaseline):
+        start = max(start, baseline.to)
+    return _midnight(start), _midnight(extent[1]) + day
+
+
+def _midnight(moment: datetime) -> datetime:
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def show(told: list[dict[str, Any]], service: Service, console: Console) -> None:
+    """The summaries on a terminal, with each model's open incidents."""
+    due = {item["model"]: item["windows"] for item in told}
+    for item in told:
+        console.print(_headline(item, service, alone=len(due) == 1), soft_wrap=True)
+        for reason, times in item["reasons"].items():
+            console.print(
+                showing.indented(showing.plain(f"{showing.counted(times, 'window')}: {reason}", style="cyan"))
+            )
+        for name in item["open_incidents"]:
+            incident = service.store.incident(name)
+            if incident is not None:
+                showing.show_incident(incident, console, brief=True)
+        if item["hint"]:
+            console.print(showing.indented(showing.plain(item["hint"], style="yellow")))
+
+
+def _headline(item: dict[str, Any], service: Service, *, alone: bool) -> str:
+    name = f"[bold]{showing.escaped(item['model'])}[/]"
+    if not item["windows"]:
+        from monitor import schedule
+
+        ahead = schedule.next_due(service.model(item["model"]), service.config, now=service.store.now())
+        when = f"; the next window is due at {showing.moment(ahead[0])}" if ahead and alone else ""
+        return f"{name}  nothing was due{when}"
+    first, last = (datetime.fromisoformat(item[key]) for key in ("first_window", "last_window"))
+    dates = showing.moment(first) + (f" … {showing.moment(last)}" if last != first else "")
+    verdicts = ", ".join(
+        f"[{showing.COLOURS[v]}]{showing.GLYPHS[v]} {n} {showing.WORDS[v]}[/]"
+        for v, n in sorted(item["verdicts"].items(), key=lambda pair: -_rank(pair[0]))
+    )
+    return f"{name}  {showing.counted(item['windows'], 'window')} ({dates}): {verdicts or 'none could be run'}"
+
+
+def _rank(verdict: str) -> int:
+    from monitor.models import Verdict
+
+    return Verdict(verdict).rank
