@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from detectors.null_law import NullLaw
 from detectors.profiles import (
     CategoricalProfile,
     CategoricalSpec,
+    Column,
     ColumnProfile,
     ColumnSpec,
     FloatArray,
@@ -54,6 +55,35 @@ class History:
 
 
 @dataclass(frozen=True, eq=False)
+class Watched(Column):
+    """A column of a baseline together with what is known of how it wanders without change.
+
+    Parameters
+    ----------
+    history
+        The windows that show it; ``None`` without any.
+    reference_windows
+        Windows that ``reference`` is the sum of.
+    season
+        What the reference was matched to, in words; empty where it is all windows.
+    recent
+        The column's windows just before the one to be judged, oldest first: they are judged together where a single
+        one holds too little.
+    n_columns
+        How many columns the baseline's are worth as tests: those that move together count once.
+    segments
+        The same for the rows of one segment: its history by ``"column=value"``.
+    """
+
+    history: History | None = None
+    reference_windows: float = 1.0
+    season: str = ""
+    recent: tuple[ColumnProfile, ...] = ()
+    n_columns: float | None = None
+    segments: Mapping[str, History] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
 class ChangeTest:
     """What the test of one column says.
 
@@ -80,6 +110,8 @@ class ChangeTest:
     dependence: Dependence
     can_tell: bool = True
 
+    alike: float = 0.0
+    """Correlation of this window's deviation with that of the next: shared reference, and memory."""
     bias_factor: float = 1.0
     """How much further chance moves bins than it would with two samples of independent rows."""
 
@@ -163,8 +195,12 @@ def change(
     part = min(parts, key=lambda name: parts[name])
     p_value = min(1.0, len(parts) * parts[part])
     n, m = float(c[:-1].sum()), float(r[:-1].sum())
-    factor = 1.0 if law is None else law.mean / len(law.spectrum) / (1 / n + 1 / m)
-    return ChangeTest(p_value, part, parts, law, dependence, dependence.can_tell, factor)
+    if law is None:
+        return ChangeTest(p_value, part, parts, law, dependence)
+    factor = law.mean / len(law.spectrum) / (1 / n + 1 / m)
+    own, shared = dependence.spread(n, span[0]), dependence.spread(m, max(1.0, span[1]))
+    alike = (dependence.first_lag * own + shared) / (own + shared)
+    return ChangeTest(p_value, part, parts, law, dependence, dependence.can_tell, alike, factor)
 
 
 def share_test(
@@ -328,6 +364,24 @@ def history_of(
         return History(bins, groups, np.zeros(len(bins)))
     flat = any(profile.minimum == profile.maximum for profile in numeric if profile.n >= min_rows)
     return History(bins, groups, _beyond(spec, numeric), flat)
+
+
+def fits(spec: ColumnSpec, profile: object) -> bool:
+    """Whether a profile was counted over this spec's cells or categories."""
+    if isinstance(spec, CategoricalSpec):
+        return isinstance(profile, CategoricalProfile) and len(profile.counts) == len(spec.categories)
+    return isinstance(profile, NumericProfile) and len(profile.cells) == spec.n_cells
+
+
+def distances(history: History) -> FloatArray:
+    """How far each window is from all of them together, Σ (q − p)² / p, shape ``(W,)``."""
+    bins = history.bins
+    total = bins.sum(axis=0)
+    filled = total > 0
+    p = total[filled] / max(1, total.sum())
+    shares = bins[:, filled] / np.maximum(1, bins.sum(axis=1, keepdims=True))
+    found: FloatArray = ((shares - p) ** 2 / p).sum(axis=1)
+    return found
 
 
 def _beyond(spec: NumericSpec, profiles: Sequence[NumericProfile]) -> FloatArray:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+from zoneinfo import ZoneInfo
 
+import numpy as np
 import pyarrow as pa
 
+from detectors.change import History, Watched, distances, fits, history_of
 from detectors.classification import Measure, performance
-from detectors.profiles import CategoricalSpec, Column, ColumnProfile, ColumnSpec, merge_all
+from detectors.effective_size import MIN_WINDOWS
+from detectors.profiles import CategoricalSpec, Column, ColumnProfile, ColumnSpec, IntArray, merge_all
 from detectors.score_labels import ScoreLabels
-from monitor import counting, windows
+from detectors.seasonal import MIN_CYCLES, choose
+from monitor import counting, joint, windows
+from monitor.budget import effective_tests
 from monitor.config import Config, ModelConfig, RangeBaseline, RollingBaseline
 from monitor.models import DECISION, SCORE, Baseline, Check, Roles, StoredProfile, Verdict, Window
 from monitor.sources import Source
@@ -22,8 +31,6 @@ from monitor.store import ALL, Store
 
 UNDATED = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 2, tzinfo=UTC))
 """The window under which the profiles of a baseline without times (a table, a file) are kept."""
-
-MIN_BASELINE_WINDOWS = 3
 
 
 class NoBaselineError(Exception):
@@ -94,10 +101,13 @@ def build(
     model = config.models[name]
     span = reference_span(model, window)
     cut = _cuts(config, model, span) if span is not None else [UNDATED]
+    cut = [part for part in cut if not _excluded(model, part, config.zone)]
 
     def rows_of(part: Window | None) -> Iterable[pa.RecordBatch]:
         if span is None:
             return source.read_relation(model, roles, now=now)
+        if part == span and len(cut) > 1 and _has_exclusions(model):
+            return chain.from_iterable(source.read_inputs(model, roles, each, now=now) for each in cut)
         return source.read_inputs(model, roles, part, now=now)
 
     kinds = column_kinds(roles)
@@ -112,9 +122,10 @@ def build(
     segments = segment_values(specs, roles, model)
     profiles: list[StoredProfile] = []
     for part in cut:
-        counts = counting.count(rows_of(part), specs, segments=segments)
+        rows = joint.Sampled(rows_of(part), joint.columns_of(specs, model))
+        counts = counting.count(rows, specs, segments=segments)
         if counts.n_rows:
-            profiles += stored_profiles(name, part, counts)
+            profiles += [*stored_profiles(name, part, counts), *joint.stored(name, part, rows.measure())]
     columns = _columns(specs, [p for p in profiles if p.segment is None])
     detail = {
         "roles": _roles_dict(roles),
@@ -136,29 +147,232 @@ def build(
 
 
 def reference(baseline: Baseline, config: Config, *, store: Store, window: Window) -> Reference:
-    """The counts that one window is compared with; for a rolling baseline, merged from stored profiles."""
+    """The counts that one window is compared with, and how far they wander without change.
+
+    A rolling baseline is merged from stored profiles; where the baseline's own windows are many enough, columns with
+    seasons are matched to the windows of the same phase.
+    """
     model = config.models[baseline.model]
     span = baseline.window if baseline.window is not None else UNDATED
-    rolling = isinstance(model.baseline, RollingBaseline)
-    if rolling:
+    if isinstance(model.baseline, RollingBaseline):
         span = reference_span(model, window) or span
-    profiles = store.profiles(baseline.model, start=span.start, end=span.end, segment=ALL)
+    kept = _normal(baseline, config, store=store, span=span, window=window)
+    columns, segments = _watched(baseline, config, kept, window=window)
+    if kept.recent_rows:
+        recent = _recent(baseline, store=store, window=window, rows=kept.recent_rows)
+        columns = {name: replace(column, recent=recent.get(name, ())) for name, column in columns.items()}
+    n_rows = max((column.reference.n for column in columns.values()), default=0)
+    return Reference(baseline, columns, segments, n_rows, describe(model, span if span != UNDATED else None))
+
+
+Key = tuple[str, str | None]
+"""``(column, segment)``"""
+
+
+@dataclass(frozen=True, eq=False)
+class Normal:
+    """The windows without change that a model's windows are compared with, by column and segment.
+
+    Parameters
+    ----------
+    profiles
+        What is compared with, oldest first.
+    wander
+        What shows how far a column wanders; other windows than ``profiles`` where the baseline is a table.
+    recent_rows
+        Usual rows of a window if that is so little that windows should be judged together, else 0.
+    """
+
+    profiles: Mapping[Key, Sequence[StoredProfile]]
+    wander: Mapping[Key, Sequence[StoredProfile]]
+    histories: dict[Key, History]
+    seasons: dict[str, tuple[str, IntArray]]
+    n_columns: float | None
+    recent_rows: float = 0.0
+
+
+_normal_cache: WeakKeyDictionary[Store, dict[tuple[object, ...], Normal]] = WeakKeyDictionary()
+"""What was made of a frozen baseline is the same for each window."""
+
+MAX_WANDER = 60
+"""Windows of production, at most, that show how far columns wander where the baseline has no windows of its own."""
+FEW_ROWS = 1000
+"""Windows with usually fewer rows than this are judged together with those before them, too."""
+
+
+def _normal(baseline: Baseline, config: Config, *, store: Store, span: Window, window: Window) -> Normal:
+    model = config.models[baseline.model]
+    key = (baseline.id, baseline.spec_hash, baseline.created_at, span, model.window, config.timezone)
+    cache = _normal_cache.setdefault(store, {})
+    if key in cache:
+        return cache[key]
+    kept = store.profiles(baseline.model, start=span.start, end=span.end, segment=ALL)
     if isinstance(model.baseline, RollingBaseline) and model.baseline.exclude_alerting:
         bad = alerting_windows(store, baseline.model, span)
-        profiles = [p for p in profiles if p.window.start not in bad] or profiles
-    columns = dict(baseline.columns)
-    if rolling and profiles:
-        columns |= _columns(baseline.specs(), [p for p in profiles if p.segment is None])
-    segments: dict[str, dict[str, list[ColumnProfile]]] = {}
-    for kept in profiles:
-        if kept.segment is not None and kept.column in columns:
-            segments.setdefault(kept.segment, {}).setdefault(kept.column, []).append(kept.profile)
-    merged = {
-        segment: {column: merge_all(parts) for column, parts in by_column.items()}
-        for segment, by_column in segments.items()
-    }
-    n_rows = max((column.reference.n for column in columns.values()), default=0)
-    return Reference(baseline, columns, merged, n_rows, describe(model, span if span != UNDATED else None))
+        kept = [p for p in kept if p.window.start not in bad] or kept
+    kept = [p for p in kept if not _excluded(model, p.window, config.zone)] or kept
+    profiles = _by_key(baseline, kept)
+    frozen = not isinstance(model.baseline, RollingBaseline)
+    n_windows = len({p.window.start for p in kept})
+    wander = profiles
+    if n_windows < MIN_WINDOWS and frozen:
+        wander = _by_key(baseline, _quiet_windows(baseline, store=store, window=window))
+    found = _made_of(baseline, config, profiles, wander)
+    if frozen and n_windows >= MIN_WINDOWS:
+        if len(cache) > 8:
+            cache.clear()
+        cache[key] = found
+    return found
+
+
+def _made_of(
+    baseline: Baseline,
+    config: Config,
+    profiles: Mapping[Key, Sequence[StoredProfile]],
+    wander: Mapping[Key, Sequence[StoredProfile]],
+) -> Normal:
+    model = config.models[baseline.model]
+    histories: dict[Key, History] = {}
+    seasons: dict[str, tuple[str, IntArray]] = {}
+    for (name, segment), kept in sorted(wander.items(), key=lambda item: (item[0][0], item[0][1] is not None)):
+        history = history_of(baseline.columns[name].spec, [_counts(p) for p in kept])
+        if segment is None and wander is profiles:
+            season = _season(model, history, [p.window for p in kept], config.zone)
+            if season is not None:
+                seasons[name] = (season, phases(model.window, [p.window for p in kept], config.zone)[season])
+        if name in seasons and segment is None:
+            history = replace(history, groups=seasons[name][1])
+        histories[name, segment] = history
+    rows = [np.mean([_counts(p).n for p in kept]) for (_, segment), kept in wander.items() if segment is None]
+    usual = float(np.median(rows)) if rows else 0.0
+    features = [histories[name, None] for name in baseline.features if (name, None) in histories]
+    return Normal(
+        profiles,
+        wander,
+        histories,
+        seasons,
+        effective_tests([distances(history) for history in features]) if features else None,
+        usual if usual < FEW_ROWS and not isinstance(model.baseline, RollingBaseline) else 0.0,
+    )
+
+
+def _watched(
+    baseline: Baseline, config: Config, normal: Normal, *, window: Window
+) -> tuple[dict[str, Watched], dict[str, dict[str, ColumnProfile]]]:
+    """Each column with the reference that holds for this window; and each segment's."""
+    model = config.models[baseline.model]
+    rolling = isinstance(model.baseline, RollingBaseline)
+    now = phases(model.window, [window], config.zone)
+    columns: dict[str, Watched] = {}
+    for name, column in baseline.columns.items():
+        kept, reference, season = normal.profiles.get((name, None), ()), column.reference, ""
+        if name in normal.seasons:
+            chosen, phase = normal.seasons[name]
+            same = [p for p, its in zip(kept, phase, strict=True) if its == now[chosen][0]]
+            if len(same) >= MIN_CYCLES:
+                kept, season = same, f"same {SEASON_WORDS[chosen]}"
+        if kept and (rolling or season):
+            reference = merge_all([_counts(p) for p in kept])
+        history = normal.histories.get((name, None))
+        if history is not None and history.groups is not None and not season:
+            history = replace(history, groups=None)
+        columns[name] = Watched(
+            name,
+            column.spec,
+            reference,
+            history,
+            _reference_windows(reference, len(kept), normal.wander.get((name, None), ()), normal),
+            season,
+            (),
+            normal.n_columns,
+            {segment: h for (other, segment), h in normal.histories.items() if other == name and segment is not None},
+        )
+    segments: dict[str, dict[str, ColumnProfile]] = {}
+    for (name, segment), kept in normal.profiles.items():
+        if segment is not None:
+            segments.setdefault(segment, {})[name] = merge_all([_counts(p) for p in kept])
+    return columns, segments
+
+
+def _reference_windows(reference: ColumnProfile, n_kept: int, wander: Sequence[StoredProfile], normal: Normal) -> float:
+    """Windows that the reference is worth; a table counts as as many as its rows would fill."""
+    if normal.wander is normal.profiles or not wander:
+        return float(max(1, n_kept))
+    usual = sum(_counts(p).n for p in wander) / len(wander)
+    return max(1.0, reference.n / max(1.0, usual))
+
+
+def _quiet_windows(baseline: Baseline, *, store: Store, window: Window) -> list[StoredProfile]:
+    """Windows of production before this one that did not alert: how far columns wander, where no baseline tells."""
+    span = Window(window.start - window.length * MAX_WANDER, window.start)
+    bad = alerting_windows(store, baseline.model, span)
+    kept = store.profiles(baseline.model, start=span.start, end=span.end, segment=ALL)
+    return [p for p in kept if p.window.start not in bad and p.window != UNDATED]
+
+
+def _recent(baseline: Baseline, *, store: Store, window: Window, rows: float) -> dict[str, tuple[ColumnProfile, ...]]:
+    """The windows just before this one, after the baseline, as many as hold some thousand rows."""
+    n_windows = min(MAX_WANDER, math.ceil(2 * FEW_ROWS / max(1.0, rows)))
+    start = max(window.start - window.length * n_windows, baseline.window.end if baseline.window else UNDATED.end)
+    if start >= window.start:
+        return {}
+    found: dict[str, list[ColumnProfile]] = {}
+    for p in store.profiles(baseline.model, start=start, end=window.start):
+        if p.column in baseline.columns and fits(baseline.columns[p.column].spec, _counts(p)):
+            found.setdefault(p.column, []).append(_counts(p))
+    return {name: tuple(profiles) for name, profiles in found.items()}
+
+
+def _by_key(baseline: Baseline, kept: Iterable[StoredProfile]) -> dict[Key, list[StoredProfile]]:
+    found: dict[Key, list[StoredProfile]] = {}
+    for p in kept:
+        if p.column in baseline.columns and fits(baseline.columns[p.column].spec, p.profile):
+            found.setdefault((p.column, p.segment), []).append(p)
+    return found
+
+
+def _counts(kept: StoredProfile) -> ColumnProfile:
+    if isinstance(kept.profile, ScoreLabels):
+        raise TypeError("labels are not counts of a column")
+    return kept.profile
+
+
+# --- seasons -------------------------------------------------------------------------------------
+
+SEASON_WORDS = {"day": "time of day", "week": "time of the week"}
+
+
+def phases(length: str, spans: Sequence[Window], zone: ZoneInfo) -> dict[str, IntArray]:
+    """The phase of each window in the seasons that windows of this length can have."""
+    local = [span.start.astimezone(zone) for span in spans]
+    day = np.array([moment.weekday() for moment in local], dtype=np.int64)
+    minute = np.array([moment.hour * 60 + moment.minute for moment in local], dtype=np.int64)
+    usual = np.median([span.length.total_seconds() for span in spans]) if spans else 0
+    if usual > 1.5 * 86400 or len(length.split()) > 1:
+        return {}
+    if usual > 0.75 * 86400:
+        return {"week": day}
+    return {"day": minute, "week": day * 1440 + minute}
+
+
+def _season(model: ModelConfig, history: History, spans: Sequence[Window], zone: ZoneInfo) -> str | None:
+    """The season by which a column is matched: as configured, or chosen by its windows."""
+    wanted = model.baseline.season if isinstance(model.baseline, RollingBaseline | RangeBaseline) else "none"
+    known = phases(model.window, spans, zone)
+    if wanted == "none" or not known or not len(history):
+        return None
+    if wanted != "auto":
+        return wanted if wanted in known else None
+    return choose(history.bins, known)
+
+
+def _excluded(model: ModelConfig, window: Window, zone: ZoneInfo) -> bool:
+    """Whether a window touches a day that the config leaves out of the normal."""
+    if not isinstance(model.baseline, RollingBaseline | RangeBaseline) or not model.baseline.exclude:
+        return False
+    first = window.start.astimezone(zone).date()
+    last = (window.end - timedelta(microseconds=1)).astimezone(zone).date()
+    return any(first <= day <= last for day in model.baseline.exclude)
 
 
 def alerting_windows(store: Store, model: str, span: Window) -> set[datetime]:
@@ -225,8 +439,12 @@ def stored_profiles(model: str, window: Window, counts: counting.WindowCounts) -
 def _columns(specs: Mapping[str, ColumnSpec], profiles: Sequence[StoredProfile]) -> dict[str, Column]:
     by_column: dict[str, list[ColumnProfile]] = {}
     for kept in profiles:
-        by_column.setdefault(kept.column, []).append(kept.profile)
+        by_column.setdefault(kept.column, []).append(_counts(kept))
     return {name: Column(name, spec, merge_all(by_column[name])) for name, spec in specs.items() if name in by_column}
+
+
+def _has_exclusions(model: ModelConfig) -> bool:
+    return isinstance(model.baseline, RollingBaseline | RangeBaseline) and bool(model.baseline.exclude)
 
 
 def _cuts(config: Config, model: ModelConfig, span: Window) -> list[Window]:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from statistics import median
 from typing import Any
 
 from detectors import DETECTORS, quality
+from detectors.change import ChangeTest, Watched, change, share_test
 from detectors.classification import Measure
 from detectors.display import what_changed
-from detectors.intervals import two_share_p_value
 from detectors.profiles import (
     CategoricalProfile,
     CategoricalSpec,
     Column,
     ColumnProfile,
+    FloatArray,
+    IntArray,
     NumericProfile,
     NumericSpec,
 )
 from detectors.skew import SkewMeasure
 from detectors.statistic import Statistic
+from monitor import budget
 from monitor.config import FeatureDrift, ModelConfig, NullLimits, Tolerance
 from monitor.models import DECISION, SCORE, Check, Result, Verdict, Window
 from monitor.thresholds import (
@@ -57,7 +61,7 @@ def feature_drift(
     current: Mapping[str, ColumnProfile],
     *,
     segment: str | None = None,
-    n_tests: int | None = None,
+    n_tests: float | None = None,
     top: frozenset[str] | None = None,
 ) -> list[Result]:
     """Has the distribution of an input moved away from the baseline?
@@ -65,7 +69,7 @@ def feature_drift(
     Parameters
     ----------
     n_tests
-        Number of tests that share the significance (default: those made here).
+        Number of tests that share the budget (default: those made here; columns that move together count once).
     top
         Features that may alert; others go no further than a warning.  ``None``: all.
     """
@@ -75,7 +79,8 @@ def feature_drift(
         for name, column in columns.items()
         if not name.startswith("__") and name in current and not drift.features.get(name, FeatureDrift()).ignore
     }
-    alpha = drift.significance / max(1, n_tests or sum(len(_metrics(scope, c)) for c in judged.values()))
+    worth = next((c.n_columns for c in judged.values() if isinstance(c, Watched) and c.n_columns), len(judged))
+    evidence = Evidence(scope, "feature_drift" if segment is None else "segments", n_tests or min(worth, len(judged)))
     results = []
     for name, column in judged.items():
         warn, alert = drift.limits(name)
@@ -89,7 +94,7 @@ def feature_drift(
             metrics=_metrics(scope, column),
             warn=warn,
             alert=alert,
-            alpha=alpha,
+            evidence=evidence,
         )
     if top is not None:
         results = [_confine(result, top) for result in results]
@@ -106,18 +111,24 @@ def segment_drift(
 ) -> list[Result]:
     """Feature and score drift of each segment value against the same segment of the baseline."""
     results: list[Result] = []
-    n_tests = sum(len(_metrics(scope, c)) for n, c in columns.items() if not n.startswith("__")) * max(1, len(current))
+    n_tests = len(columns) * max(1, len(current))
     for segment, profiles in current.items():
         side = {
-            name: columns[name].with_reference(profile)
+            name: _of_segment(columns[name], profile, segment)
             for name, profile in reference.get(segment, {}).items()
             if name in columns
         }
         if not side:
             continue
         results += feature_drift(scope, side, profiles, segment=segment, n_tests=n_tests, top=top)
-        results += score_drift(scope, side, profiles, segment=segment)
+        results += score_drift(scope, side, profiles, segment=segment, n_tests=n_tests)
     return results
+
+
+def _of_segment(column: Column, reference: ColumnProfile, segment: str) -> Column:
+    if not isinstance(column, Watched):
+        return column.with_reference(reference)
+    return replace(column, reference=reference, history=column.segments.get(segment), recent=(), n_columns=None)
 
 
 def top_features(importance: Mapping[str, float], top: str | int) -> frozenset[str] | None:
@@ -142,6 +153,47 @@ def _confine(result: Result, top: frozenset[str]) -> Result:
     )
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """How much evidence a verdict needs: the part of the false-page budget that each test of a check has.
+
+    Parameters
+    ----------
+    check
+        Which part, see :data:`monitor.budget.SHARES`.
+    n_tests
+        Tests in one look that share it.
+    """
+
+    scope: Scope
+    check: str
+    n_tests: float
+
+    def spend(self) -> float | None:
+        """False pages that one test may cause in one look; ``None`` where the user has fixed the significance."""
+        if self.scope.model.drift.significance is not None:
+            return None
+        pages, period = self.scope.model.false_pages
+        return budget.spend(pages, period, look=self.scope.window.length, check=self.check, n_tests=self.n_tests)
+
+    def alpha(self, *, alike: float = 0.0, confirm: int | None = None) -> float:
+        """The significance of one test in this window, see :func:`monitor.budget.level`."""
+        spent = self.spend()
+        if spent is None:
+            return (self.scope.model.drift.significance or 0.01) / max(1.0, self.n_tests)
+        return budget.level(
+            spent,
+            confirm=self.scope.model.confirm if confirm is None else confirm,
+            alike=alike,
+            check=self.check,
+            n_tests=self.n_tests,
+        )
+
+    def told(self, alpha: float) -> dict[str, Any]:
+        spent = self.spend()
+        return {"alpha": alpha} if spent is None else {"alpha": alpha, "spend": spent}
+
+
 def compare_column(
     scope: Scope,
     column: Column,
@@ -153,27 +205,37 @@ def compare_column(
     metrics: Sequence[str],
     warn: Mapping[Any, float],
     alert: Mapping[Any, float],
-    alpha: float,
+    evidence: Evidence,
     against: str = "baseline",
 ) -> list[Result]:
-    """Each configured metric of one column, judged."""
+    """Each configured metric of one column, judged.
+
+    Whether the column has changed is one question, with one p-value; the metrics say by how much.
+    """
     spec, reference = column.spec, column.reference
     numeric = isinstance(spec, NumericSpec)
     scarce = too_little(current.n, reference.n, min_rows=scope.model.min_rows)
     words = "" if scarce else what_changed(spec, reference, current, min_rows=scope.min_category_rows)
+    test = None if scarce else _test(column, current)
+    alpha = evidence.alpha(alike=0.0 if test is None else test.alike)
+    shared: dict[str, Any] = evidence.told(alpha) | {"against": against}
+    if test is not None:
+        shared |= test.describe()
+    if isinstance(column, Watched) and column.season:
+        shared["season"] = column.season
+    if words:
+        shared["what"] = words
     results = []
     for metric in metrics:
         detector = DETECTORS[metric]
         if not (detector.numeric if numeric else detector.categorical):
             continue
-        found = Statistic(None) if scarce else detector.function(spec, reference, current)
-        effect = found.detail.get("psi_corrected", found.value)
+        found = Statistic(None) if test is None else detector.function(spec, reference, current)
+        measured = _Measured.of(metric, found, test, alpha=alpha, n=current.n, m=reference.n)
+        limits = {"warn": warn.get(metric), "alert": alert.get(metric)}
         judged = scarce or judge_effect(
-            effect, found.p_value, warn=warn.get(metric), alert=alert.get(metric), alpha=alpha
+            measured.effect, measured.p_value, **limits, alpha=alpha, detectable=measured.detectable
         )
-        detail = dict(found.detail) | {"alpha": alpha, "against": against}
-        if words:
-            detail["what"] = words
         results.append(
             scope.result(
                 check,
@@ -181,15 +243,75 @@ def compare_column(
                 feature=feature,
                 segment=segment,
                 value=found.value,
-                p_value=found.p_value,
+                p_value=measured.p_value,
                 threshold=judged.threshold if judged.threshold is not None else alert.get(metric, warn.get(metric)),
                 verdict=judged.verdict,
                 n_reference=reference.n,
                 n_current=current.n,
-                detail=_with_reason(detail, judged),
+                interval=measured.interval,
+                detail=_with_reason(dict(found.detail) | shared | measured.detail, judged),
             )
         )
     return results
+
+
+def _test(column: Column, current: ColumnProfile, *, windows: int = 1) -> ChangeTest:
+    if not isinstance(column, Watched):
+        return change(column.spec, column.reference, current, windows=windows)
+    return change(
+        column.spec,
+        column.reference,
+        current,
+        history=column.history,
+        windows=windows,
+        reference_windows=column.reference_windows,
+    )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One metric of a column as evidence: its effect without bias, and what the window could have shown of it."""
+
+    effect: float | None
+    p_value: float | None
+    detectable: float | None = None
+    interval: tuple[float, float] | None = None
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, metric: str, found: Statistic, test: ChangeTest | None, *, alpha: float, n: int, m: int) -> _Measured:
+        if test is None or found.value is None:
+            return cls(found.value, found.p_value)
+        p_value = test.p_value if test.can_tell else 1.0
+        smallest = test.smallest_detectable(alpha)
+        detail: dict[str, Any] = {}
+        if found.p_value is not None:
+            detail["p_if_independent"] = found.p_value
+        shown = None if smallest is None else _in_unit(metric, smallest)
+        if shown is not None:
+            detail["smallest_detectable"] = shown
+        detectable = math.inf if smallest is None and test.law is not None else shown
+        if metric != "psi" or test.law is None:
+            return cls(found.value, p_value, detectable, None, detail)
+        bias = test.bias_factor * max(0, int(found.detail["n_bins"]) - 1) * (1 / n + 1 / m)
+        effect = found.value - bias
+        detail["psi_corrected"] = effect
+        return cls(effect, p_value, detectable, test.law.interval(effect), detail)
+
+
+def _in_unit(metric: str, psi: float) -> float | None:
+    """What a shift of this PSI is in another metric; ``None`` where that has no fixed answer.
+
+    To first order Jensen–Shannon is √(PSI / 8); a normal column that moves by √PSI standard deviations moves KS by
+    2 Φ(√PSI / 2) − 1 and Wasserstein by √PSI.
+    """
+    if metric == "psi":
+        return psi
+    if metric == "jensen_shannon":
+        return math.sqrt(psi / 8)
+    if metric == "ks":
+        return math.erf(math.sqrt(psi / 8))
+    return math.sqrt(psi) if metric == "wasserstein" else None
 
 
 def _with_reason(detail: dict[str, Any], judged: Judgement) -> dict[str, Any]:
@@ -206,12 +328,13 @@ def score_drift(
     *,
     previous: Mapping[str, ColumnProfile] | None = None,
     segment: str | None = None,
+    n_tests: float = 2.0,
 ) -> list[Result]:
     """Has the score's distribution, or the share of positive decisions, moved: since the baseline, since yesterday?"""
     sides: list[tuple[str, Mapping[str, Column]]] = [("baseline", columns)]
     if previous and scope.model.score.previous:
-        sides.append(("previous", {n: columns[n].with_reference(p) for n, p in previous.items() if n in columns}))
-    alpha = scope.model.drift.significance / (3 * len(sides))
+        sides.append(("previous", {n: _as_one_window(columns[n], p) for n, p in previous.items() if n in columns}))
+    evidence = Evidence(scope, "score_drift" if segment is None else "segments", n_tests * len(sides))
     results: list[Result] = []
     for against, side in sides:
         if SCORE in side and SCORE in current:
@@ -225,29 +348,43 @@ def score_drift(
                 metrics=scope.model.drift.numeric,
                 warn=scope.model.score.warn,
                 alert=scope.model.score.alert,
-                alpha=alpha,
+                evidence=evidence,
                 against=against,
             )
         if DECISION in side and DECISION in current:
             results.append(
-                _decision_rate(scope, side[DECISION], current[DECISION], segment=segment, alpha=alpha, against=against)
+                _decision_rate(
+                    scope, side[DECISION], current[DECISION], segment=segment, evidence=evidence, against=against
+                )
             )
     return results
 
 
+def _as_one_window(column: Column, reference: ColumnProfile) -> Column:
+    if not isinstance(column, Watched):
+        return column.with_reference(reference)
+    return replace(column, reference=reference, reference_windows=1.0, season="")
+
+
 def _decision_rate(
-    scope: Scope, column: Column, current: ColumnProfile, *, segment: str | None, alpha: float, against: str
+    scope: Scope, column: Column, current: ColumnProfile, *, segment: str | None, evidence: Evidence, against: str
 ) -> Result:
     before, n_before = positive_share(column.spec, column.reference, scope.model.positive)
     after, n_after = positive_share(column.spec, current, scope.model.positive)
     scarce = too_little(n_after, n_before, min_rows=scope.model.min_rows)
-    p_value = None
+    alpha, p_value = evidence.alpha(), None
     if scarce or before is None or after is None:
         judged = scarce or Judgement(Verdict.CANNOT_TELL, None, "no decisions")
     else:
-        p_value = two_share_p_value((round(before * n_before), n_before), (round(after * n_after), n_after))
+        p_value = share_test(
+            (round(before * n_before), n_before),
+            (round(after * n_after), n_after),
+            past=_positive_past(column, scope.model.positive),
+            groups=None if not isinstance(column, Watched) or column.history is None else column.history.groups,
+            span=(1.0, column.reference_windows if isinstance(column, Watched) else 1.0),
+        )
         judged = judge_points(after - before, p_value, limits=scope.model.score.decision_rate, alpha=alpha)
-    detail: dict[str, Any] = {"reference": before, "against": against, "alpha": alpha}
+    detail: dict[str, Any] = {"reference": before, "against": against} | evidence.told(alpha)
     if before is not None and after is not None:
         detail["what"] = f"positive decisions {before:.1%} → {after:.1%}"
     return scope.result(
@@ -271,10 +408,24 @@ def positive_share(spec: object, profile: ColumnProfile, positive: object) -> tu
     n = profile.n - profile.missing
     if n == 0:
         return None, 0
-    wanted = {str(positive).lower(), "true"} | ({"1"} if positive in (1, True) else set())
+    wanted = _positive_names(positive)
     hits = sum(int(k) for c, k in zip(spec.categories, profile.counts, strict=True) if c.lower() in wanted)
     hits += sum(k for c, k in profile.heavy_unseen.items() if c.lower() in wanted)
     return hits / n, n
+
+
+def _positive_names(positive: object) -> set[str]:
+    return {str(positive).lower(), "true"} | ({"1"} if positive in (1, True) else set())
+
+
+def _positive_past(column: Column, positive: object) -> tuple[IntArray, IntArray] | None:
+    """Positive and all decisions of the windows that show how far their share wanders."""
+    if not isinstance(column, Watched) or column.history is None or not isinstance(column.spec, CategoricalSpec):
+        return None
+    wanted = _positive_names(positive)
+    hits = [place for place, name in enumerate(column.spec.categories) if name.lower() in wanted]
+    bins = column.history.bins
+    return bins[:, hits].sum(axis=1), bins[:, :-1].sum(axis=1)
 
 
 # --- data quality --------------------------------------------------------------------------------
@@ -289,10 +440,11 @@ def data_quality(scope: Scope, columns: Mapping[str, Column], current: Mapping[s
         and name in current
         and not scope.model.drift.features.get(name, FeatureDrift()).ignore
     ]
-    alpha = scope.model.drift.significance / max(1, 2 * len(features))
+    evidence = Evidence(scope, "quality", 2.0 * max(1, len(features)))
     results: list[Result] = []
     for name in features:
-        spec, reference, profile = columns[name].spec, columns[name].reference, current[name]
+        column, profile = columns[name], current[name]
+        reference = column.reference
         results.append(
             _share_change(
                 scope,
@@ -300,9 +452,11 @@ def data_quality(scope: Scope, columns: Mapping[str, Column], current: Mapping[s
                 "missing_rate",
                 before=(reference.missing, reference.n),
                 after=(profile.missing, profile.n),
-                alpha=alpha,
+                evidence=evidence,
                 limits=scope.model.drift.nulls,
                 noun="missing",
+                column=column,
+                past=_past_share(column, lambda bins: bins[:, -1]),
             )
         )
         if isinstance(reference, CategoricalProfile) and isinstance(profile, CategoricalProfile):
@@ -313,28 +467,39 @@ def data_quality(scope: Scope, columns: Mapping[str, Column], current: Mapping[s
                     "unseen_rate",
                     before=(reference.unseen, reference.n),
                     after=(profile.unseen, profile.n),
-                    alpha=alpha,
+                    evidence=evidence,
                     limits=scope.model.quality.unseen,
                     noun="values not in the baseline",
                     rise_only=True,
+                    column=column,
+                    past=_past_share(column, lambda bins: bins[:, -2]),
                 )
             )
-        elif isinstance(spec, NumericSpec) and isinstance(reference, NumericProfile):
-            results += _numeric_quality(scope, name, spec=spec, reference=reference, profile=profile, alpha=alpha)
+        elif isinstance(column.spec, NumericSpec) and isinstance(reference, NumericProfile):
+            results += _numeric_quality(scope, name, column, reference=reference, profile=profile, evidence=evidence)
     return results
+
+
+def _past_share(column: Column, hits: Callable[[IntArray], IntArray]) -> tuple[IntArray, IntArray] | None:
+    """Hits and rows of the windows that show how far a share wanders."""
+    if not isinstance(column, Watched) or column.history is None or not len(column.history):
+        return None
+    bins = column.history.bins
+    return hits(bins), bins.sum(axis=1)
 
 
 def _numeric_quality(
     scope: Scope,
     name: str,
+    column: Column,
     *,
-    spec: NumericSpec,
     reference: NumericProfile,
     profile: ColumnProfile,
-    alpha: float,
+    evidence: Evidence,
 ) -> list[Result]:
     if not isinstance(profile, NumericProfile):
         return []
+    history = column.history if isinstance(column, Watched) else None
     before, after = (int(p.cells[0] + p.cells[-1]) for p in (reference, profile))
     results = [
         _share_change(
@@ -343,13 +508,16 @@ def _numeric_quality(
             "out_of_range_rate",
             before=(before, reference.n),
             after=(after, profile.n),
-            alpha=alpha,
+            evidence=evidence,
             limits=scope.model.quality.out_of_range,
             noun="outside the baseline's range",
             rise_only=True,
+            column=column,
+            records=None if history is None else history.beyond,
         )
     ]
-    if scope.model.quality.constant and quality.became_constant(spec, reference, profile):
+    flat_before = history is not None and history.constant
+    if scope.model.quality.constant and not flat_before and quality.became_constant(column.spec, reference, profile):
         results.append(
             scope.result(
                 Check.QUALITY,
@@ -373,24 +541,37 @@ def _share_change(
     *,
     before: tuple[int, int],
     after: tuple[int, int],
-    alpha: float,
+    evidence: Evidence,
     limits: NullLimits,
     noun: str,
     rise_only: bool = False,
+    column: Column,
+    past: tuple[IntArray, IntArray] | None = None,
+    records: FloatArray | None = None,
 ) -> Result:
+    """Judge the change of one share.
+
+    ``past`` holds hits and rows of windows that show how far the share wanders; ``records``, the same share of each
+    baseline window against the other ones: how often a window sets such a record.
+    """
     (k_before, n_before), (k_after, n_after) = before, after
     scarce = too_little(n_after, n_before, min_rows=scope.model.min_rows)
     value = k_after / n_after if n_after else None
-    p_value = None
-    detail: dict[str, Any] = {"alpha": alpha}
+    p_value, alpha = None, evidence.alpha()
+    detail: dict[str, Any] = evidence.told(alpha)
     if scarce or value is None:
         judged = scarce or Judgement(Verdict.NO_DATA, None)
     else:
         reference = k_before / n_before
-        p_value = two_share_p_value(before, after)
-        change = max(0.0, value - reference) if rise_only else value - reference
-        judged = judge_points(change, p_value, limits=limits, alpha=alpha)
-        detail |= {"reference": reference, "change": value - reference}
+        watched = column if isinstance(column, Watched) else None
+        groups = None if watched is None or watched.history is None else watched.history.groups
+        span = (1.0, 1.0 if watched is None else watched.reference_windows)
+        p_value = share_test(before, after, past=past, groups=groups, span=span)
+        if records is not None and (records >= min(limits.warn, value) / 2).any():
+            p_value = max(p_value, (1 + int((records >= value).sum())) / (1 + len(records)))
+        change_ = value - reference
+        judged = judge_points(max(0.0, change_) if rise_only else change_, p_value, limits=limits, alpha=alpha)
+        detail |= {"reference": reference, "change": change_}
         if judged.verdict is not Verdict.OK:
             detail["what"] = f"{noun} {reference:.1%} → {value:.1%}"
     return scope.result(
@@ -573,7 +754,7 @@ def _judge_measure(
         reference=triple,
         warn=warn.get(metric),
         alert=alert.get(metric),
-        alpha=scope.model.drift.significance / max(1, len(limits.metrics)),
+        alpha=Evidence(scope, "performance", len(limits.metrics)).alpha(),
     )
 
 

@@ -32,6 +32,7 @@ from pydantic_core import PydanticCustomError
 
 from monitor.config_types import (
     Cron,
+    Day,
     Duration,
     Flag,
     Fraction,
@@ -40,6 +41,7 @@ from monitor.config_types import (
     Names,
     NonEmpty,
     Number,
+    Rate,
     Scalar,
     Unique,
     Whole,
@@ -50,6 +52,7 @@ from monitor.config_types import (
     in_zone,
     parse_duration,
     parse_fraction,
+    rate_of,
     told,
 )
 
@@ -123,10 +126,15 @@ def _same_metric(value: object) -> object:
 
 
 PerformanceMetric = Annotated[
-    Literal["precision", "recall", "f1", "fbeta", "roc_auc", "pr_auc", "brier", "ece", "accuracy"],
+    Literal[
+        "precision", "recall", "f1", "fbeta", "specificity", "accuracy", "roc_auc", "pr_auc", "brier", "log_loss", "ece",
+        "prevalence", "positive_rate",
+    ],
     BeforeValidator(_same_metric),
 ]
-FALLING_IS_WORSE = frozenset({"precision", "recall", "f1", "fbeta", "roc_auc", "pr_auc", "accuracy"})
+FALLING_IS_WORSE = frozenset({"precision", "recall", "f1", "fbeta", "specificity", "accuracy", "roc_auc", "pr_auc"})
+EITHER_WAY = frozenset({"prevalence", "positive_rate"})
+"""Rates that are neither good nor bad: a limit may point in either direction."""
 
 
 def _given_limits(value: object) -> object:
@@ -278,10 +286,14 @@ class DriftConfig(Block):
     """Effects worth a look, by metric; metrics not named keep the built-in limit, `null` takes it away."""
     alert: DriftLimits = _DRIFT_ALERT
     """Effects worth a message, by metric; the effect must also be significant."""
-    significance: Number = Field(0.01, gt=0, lt=0.5)
-    """Family-wise, over all features of a window: an effect beyond its limit must also be this unlikely by chance."""
+    significance: Annotated[Number, Field(gt=0, lt=0.5)] | None = None
+    """Family-wise, over all tests of a check in one window: an effect beyond its limit must also be this unlikely by
+    chance (default: what `alerts.false_pages` allows)."""
     nulls: NullLimits = NullLimits()
     """Change of the missing share, in points."""
+    multivariate: Literal["off", "correlation"] = "correlation"
+    """Whether numeric features still go together as they did: the change of their pairwise rank correlations, on a
+    bounded sample of each window (`off`: not looked at)."""
     top: Annotated[
         Literal["all"] | Annotated[Whole, Field(ge=1)], told("'all', or a number of features such as 20")
     ] = "all"
@@ -420,6 +432,15 @@ class SkewConfig(SkewLimits):
     """Tolerance of single features, by name."""
 
 
+class DelayChangeLimits(NullLimits):
+    """A change of how long labels take, as a share of what it was: `{warn: 25%, alert: 50%}`."""
+
+    warn: Fraction = 0.25
+    """Worth a look."""
+    alert: Fraction = 0.5
+    """Worth a message."""
+
+
 class LabelConfig(Block):
     """Where the truth lies, and how long it takes to become known."""
 
@@ -437,6 +458,8 @@ class LabelConfig(Block):
     """When the label became known; absent: known as soon as it is not null."""
     delay: Duration = timedelta(days=30)
     """A window's labels are taken as mature this long after its end; it is kept up to date until then."""
+    delay_change: DelayChangeLimits = DelayChangeLimits()
+    """By how much longer (or shorter) labels may take than they did, before that is itself a finding."""
     horizons: list[Duration] = []
     """Ages at which the performance of a window is looked at, besides the age `delay`."""
     absent_means: Scalar | None = None
@@ -463,6 +486,11 @@ class PerformanceConfig(Block):
     """Metrics to compute and store."""
     beta: Number = Field(2.0, gt=0, le=100)
     """Weight of recall against precision in `fbeta`."""
+    thresholds: Annotated[list[Number], Unique] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    """Decision thresholds that are tried on the labelled rows: what each would have given."""
+    value: dict[Literal["tp", "fp", "fn", "tn"], Number] = {}
+    """What each outcome of a decision is worth, e.g. `{tp: 0, fp: -20, fn: -500, tn: 5}`; adds the metric `value`,
+    the mean over decisions."""
     min_labels: Whole = Field(100, ge=1)
     """With fewer labels a window cannot tell."""
     warn: dict[PerformanceMetric, PerformanceLimit] = {}
@@ -549,6 +577,9 @@ class FeatureConfig(Block):
         return self
 
 
+Season = Literal["auto", "none", "day", "week"]
+
+
 class RollingBaseline(Block):
     """The windows just before."""
 
@@ -556,6 +587,11 @@ class RollingBaseline(Block):
     """How far back, e.g. `28d`."""
     exclude_alerting: Flag = True
     """A window that alerted never becomes part of the normal."""
+    season: Season = "auto"
+    """Compare a window with those of the same time of `day` or of the `week`; `auto`: each column as its own windows
+    show that it pays, `none`: with all of them."""
+    exclude: list[Day] = []
+    """Days, such as holidays, that never become part of the normal."""
 
 
 class RangeBaseline(Block):
@@ -565,6 +601,11 @@ class RangeBaseline(Block):
     """First moment, included."""
     to: Instant
     """Last moment, excluded."""
+    season: Season = "auto"
+    """Compare a window with those of the same time of `day` or of the `week`; `auto`: each column as its own windows
+    show that it pays, `none`: with all of them."""
+    exclude: list[Day] = []
+    """Days, such as holidays, that never become part of the normal."""
 
     @model_validator(mode="after")
     def _in_order(self) -> RangeBaseline:
@@ -712,6 +753,13 @@ class ModelConfig(ModelDefaults):
     skew: SkewConfig | None = None
     """Training–serving skew."""
 
+    _false_pages: tuple[float, timedelta] = PrivateAttr(default=(1.0, timedelta(days=90)))
+
+    @property
+    def false_pages(self) -> tuple[float, timedelta]:
+        """The budget of `alerts.false_pages`: so many pages in this time."""
+        return self._false_pages
+
     @model_validator(mode="after")
     def _one_relation(self) -> ModelConfig:
         if (self.table is None) == (self.query is None):
@@ -774,6 +822,8 @@ class AlertsConfig(Block):
 
     destinations: dict[NonEmpty, Destination] = {}
     """Destinations by name; they may as well stand directly under `alerts`."""
+    false_pages: Rate = "1 per 90d"
+    """Pages without a cause that a model may send at most; how much evidence an alert needs follows from it."""
     repeat: LongDuration | None = timedelta(hours=24)
     """Remind of an open incident this often (`null`: never)."""
     send_resolved: Flag = True
@@ -919,6 +969,7 @@ class Config(Block):
                 model.baseline.from_ = in_zone(model.baseline.from_, self.zone)
                 model.baseline.to = in_zone(model.baseline.to, self.zone)
         for model in self.models.values():
+            model._false_pages = rate_of(self.alerts.false_pages)
             model.source = model.source or only
             if model.start is not None:
                 model.start = in_zone(model.start, self.zone)

@@ -135,6 +135,26 @@ def parse_cron(value: str) -> str:
     return text
 
 
+_RATE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(?:per|/)\s*(\S+)\s*$")
+
+
+def parse_rate(value: str) -> str:
+    """Check a number per time, such as ``1 per 90d``."""
+    rate_of(value)
+    return value
+
+
+def rate_of(value: str) -> tuple[float, timedelta]:
+    """The number and the time of ``1 per 90d``."""
+    match = _RATE.match(value)
+    if match is None or float(match[1]) <= 0:
+        raise ValueError("expected a number above 0 per time, such as '1 per 90d'")
+    period = parse_duration(match[2])
+    if period <= timedelta(0):
+        raise ValueError("expected a number above 0 per time, such as '1 per 90d'")
+    return float(match[1]), period
+
+
 @cache
 def known_zones() -> frozenset[str]:
     """The names of the time zones that this machine (or the tzdata package) knows."""
@@ -164,6 +184,20 @@ def read_instant(value: object) -> object:
         except ValueError:
             pass
     raise ValueError("expected a date or a time such as 2026-01-31 or 2026-01-31T06:00:00Z")
+
+
+def read_day(value: object) -> object:
+    """Let through dates and their ISO texts only."""
+    if isinstance(value, datetime):
+        raise ValueError("expected a date such as 2026-01-31")
+    if isinstance(value, date):
+        return value
+    if isinstance(value, str):
+        try:
+            return date.fromisoformat(value.strip())
+        except ValueError:
+            pass
+    raise ValueError("expected a date such as 2026-01-31")
 
 
 def in_zone(value: datetime, zone: zoneinfo.ZoneInfo) -> datetime:
@@ -228,4 +262,6 @@ Scalar = Annotated[Annotated[str, Strict()] | Flag | Whole | Number, told("a tex
 WindowSpec = Annotated[str, AfterValidator(parse_window)]
 Cron = Annotated[str, AfterValidator(parse_cron)]
 Zone = Annotated[str, AfterValidator(parse_zone)]
+Day = Annotated[date, BeforeValidator(read_day, json_schema_input_type=str)]
+Rate = Annotated[str, AfterValidator(parse_rate)]
 Unique = AfterValidator(_unique)

@@ -32,7 +32,13 @@ def too_little(n_current: int, n_reference: int, *, min_rows: int) -> Judgement 
 
 
 def judge_effect(
-    effect: float | None, p_value: float | None, *, warn: float | None, alert: float | None, alpha: float
+    effect: float | None,
+    p_value: float | None,
+    *,
+    warn: float | None,
+    alert: float | None,
+    alpha: float,
+    detectable: float | None = None,
 ) -> Judgement:
     """Judge a distance that is zero when nothing has changed.
 
@@ -47,12 +53,17 @@ def judge_effect(
         Limits in the unit of ``effect``; ``None``: not judged at that level.
     alpha
         The p-value must be at most this.
+    detectable
+        The smallest effect that the window would have shown; where that is beyond the limit, a small effect is no
+        evidence that nothing has changed. ``None``: not known, and not asked for.
     """
     threshold = alert if alert is not None else warn
     if effect is None or not math.isfinite(effect):
         return Judgement(Verdict.CANNOT_TELL, threshold, "undefined")
     reached = _level(effect, warn=warn, alert=alert)
     if reached is Verdict.OK:
+        if detectable is not None and threshold is not None and detectable > threshold:
+            return Judgement(Verdict.CANNOT_TELL, threshold, _too_coarse(detectable, threshold))
         return Judgement(Verdict.OK, threshold)
     if p_value is not None and p_value > alpha:
         return Judgement(
@@ -61,6 +72,12 @@ def judge_effect(
             f"beyond the limit, but chance explains it (p = {p_value:.2g} > {alpha:.2g})",
         )
     return Judgement(reached, threshold if reached is Verdict.ALERT else warn)
+
+
+def _too_coarse(detectable: float, threshold: float) -> str:
+    if not math.isfinite(detectable):
+        return "this column wanders too much from window to window to say"
+    return f"a window like this shows nothing smaller than {detectable:.2g}; the limit is {threshold:.2g}"
 
 
 def judge_rate(rate: float | None, *, low: float | None, warn: float | None, alert: float | None) -> Judgement:
