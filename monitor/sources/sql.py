@@ -230,6 +230,8 @@ class Database:
         if read.how == "time" and read.time is not None and read.time.form == "epoch":
             numeric = sa.func.typeof(column).in_(["integer", "real"])
             return sa.case((numeric, sa.cast(column, sa.BigInteger() if read.time.whole else sa.REAL())))
+        if not careful and _holds_text(read.info.type):
+            return column
         return sa.cast(column, sa.Text())
 
     def _seed(self, read: Read) -> Any:
@@ -586,6 +588,11 @@ def _bound_type(value: Any) -> Any:
 
 def _is_exact(declared: str) -> bool:
     return declared.upper().startswith(("NUMERIC", "DECIMAL", "NUMBER", "MONEY"))
+
+
+def _holds_text(declared: str) -> bool:
+    """Whether SQLite turns whatever is stored in such a column into text (not blobs): it needs no cast then."""
+    return "INT" not in declared and re.search(r"CHAR|CLOB|TEXT", declared) is not None
 
 
 def _key_condition(columns: Sequence[Any], keys: Sequence[tuple[Any, ...]]) -> Any:
