@@ -8,6 +8,7 @@ tick and the windows, since a scheduler whose thread has died still says that it
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -359,6 +360,8 @@ def _contained(what: str, **where: str) -> Iterator[None]:
 
 
 def _clock() -> BackgroundScheduler:
+    # A tick that waits for its lanes is met by the next ring: no news.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
     defaults = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
     return BackgroundScheduler(job_defaults=defaults, timezone=UTC, daemon=True)
 
