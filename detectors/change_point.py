@@ -65,7 +65,7 @@ def dispersion(windows: IntArray) -> float:
         return 1.0
     expected = held.sum(axis=1, keepdims=True) * (held.sum(axis=0) / held.sum())
     excess = float(np.sum((held - expected) ** 2 / expected))
-    return max(1.0, excess / ((n_windows - 1) * (n_bins - 1)))
+    return max(1.0, excess / float((n_windows - 1) * (n_bins - 1)))
 
 
 def onset_of_counts(

@@ -39,6 +39,7 @@ _METRIC_WORDS = {
     "brier": "Brier score",
     "ece": "calibration error",
     "n_rows": "rows",
+    "correlation_change": "correlation change",
 }
 _SHARES = frozenset({"mismatch_rate", "missing_rate", "unseen_rate", "out_of_range_rate", "decision_rate", "null_rate"})
 
@@ -204,7 +205,8 @@ def _subject(incident: Incident) -> str:
     if incident.detail.get("kind") == "no_data":
         return "no rows arrive"
     if incident.check is Check.FEATURE_DRIFT:
-        return f"{_named(incident, n)} drifted"
+        together = incident.detail.get("series") == [[None, None]]
+        return "features go together otherwise" if together else f"{_named(incident, n)} drifted"
     if incident.check is Check.SCORE_DRIFT:
         return "the score drifted"
     if incident.check is Check.PERFORMANCE:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detectors.change_point import ChangePoint, dispersion, onset_of_counts, onset_of_values
+from detectors.multivariate import Correlations
 from detectors.profiles import Column, ProfileError
 from detectors.score_labels import ScoreLabels
 from detectors.statistic import bins_of
@@ -138,7 +139,7 @@ def from_profiles(
 def _binned(column: Column, profiles: Sequence[StoredProfile]) -> tuple[list[Window], Any]:
     rows: dict[Window, Any] = {}
     for kept in sorted(profiles, key=lambda one: one.window):
-        if isinstance(kept.profile, ScoreLabels):
+        if isinstance(kept.profile, ScoreLabels | Correlations):
             continue
         try:
             rows[kept.window] = bins_of(column.spec, column.reference, kept.profile).current

@@ -18,7 +18,7 @@ import structlog
 
 from detectors.classification import performance
 from detectors.profiles import ColumnProfile
-from monitor import alerting, baselines, checks, counting, failures, pairs, schedule
+from monitor import alerting, baselines, checks, counting, failures, joint, pairs, schedule
 from monitor.baselines import NoBaselineError
 from monitor.models import DECISION, SCORE, Check, Claim, Job, Outcome, Result, RunState, StoredProfile, Verdict
 from monitor.service import Service
@@ -123,9 +123,11 @@ def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
         except NoBaselineError as missing:
             return without_baseline(service, scope, claim, mark, str(missing))
         known = {name: spec for name, spec in baseline.specs().items() if baselines.is_readable(name, roles)}
-        counts = counting.count(
-            source.read_inputs(model, roles, claim.window, now=now), known, segments=baseline.detail["segments"]
+        rows = joint.Sampled(
+            source.read_inputs(model, roles, claim.window, now=now), joint.columns_of(known, model)
         )
+        counts = counting.count(rows, known, segments=baseline.detail["segments"])
+        together = rows.measure()
         top = checks.top_features(service.importance(claim.model, source), model.drift.top)
     reference = baselines.reference(baseline, service.config, store=service.store, window=claim.window)
     results = [
@@ -133,8 +135,10 @@ def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
         *checks.freshness(scope, counts.newest),
         *checks.schema_changes(scope, baseline.detail["roles"]["features"], roles.features, roles.left_out),
         *judge_counts(scope, reference, counts, previous=previous_score(service, claim), top=top),
+        *joint.joint_drift(scope, known_together(service, claim), together),
     ]
     profiles = baselines.stored_profiles(claim.model, claim.window, counts)
+    profiles += joint.stored(claim.model, claim.window, together)
     return Seen(state_of(results, counts.n_rows), counts.n_rows, None, mark, results, profiles)
 
 
@@ -294,6 +298,21 @@ def without_baseline(service: Service, scope: checks.Scope, claim: Claim, mark: 
     """A window before there is anything to compare with: an answer, not an error."""
     result = scope.result(Check.FEATURE_DRIFT, "psi", value=None, verdict=Verdict.CANNOT_TELL, detail={"reason": why})
     return Seen(RunState.INSUFFICIENT, 0, why, mark, [result])
+
+
+def known_together(service: Service, claim: Claim) -> joint.Known:
+    """How features went together in the baseline's windows, and in the fine ones of late."""
+    model = service.model(claim.model)
+    span = baselines.reference_span(model, claim.window) or baselines.UNDATED
+    since = claim.window.start - claim.window.length * joint.HISTORY
+    seen = service.store.results(claim.model, metric=joint.METRIC, start=since, end=claim.window.start)
+    bad = {result.window.start for result in seen if result.verdict is Verdict.ALERT}
+    return joint.Known(
+        joint.of(service.store.profiles(claim.model, start=span.start, end=span.end, columns=[joint.JOINT]), bad),
+        joint.of(
+            service.store.profiles(claim.model, start=since, end=claim.window.start, columns=[joint.JOINT]), bad
+        ),
+    )
 
 
 def previous_score(service: Service, claim: Claim) -> dict[str, ColumnProfile]:

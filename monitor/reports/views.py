@@ -149,8 +149,10 @@ def summarise(model: ModelFacts, facts: Facts) -> Summary:
         for check in Check
         if any(r.check is check for r in facts.results)
     }
-    if by_feature and drifted < features_limit(model.config.drift.features_alert, len(by_feature)):
-        whole = worst(by_feature.values())
+    joint = any(r.verdict is Verdict.ALERT for r in facts.of(Check.FEATURE_DRIFT) if r.feature is None)
+    if by_feature and not joint and drifted < features_limit(model.config.drift.features_alert, len(by_feature)):
+        of_all = [r.verdict for r in facts.of(Check.FEATURE_DRIFT) if r.feature is None and r.segment is None]
+        whole = worst([*by_feature.values(), *(v for v in of_all if v is not Verdict.ALERT)])
         checks[Check.FEATURE_DRIFT] = Verdict.WARN if whole is Verdict.ALERT else whole
     if facts.row is not None and facts.state not in (RunState.OK, RunState.LEASED, RunState.PENDING):
         verdict = Verdict.NO_DATA if facts.state is RunState.NO_DATA else Verdict.CANNOT_TELL

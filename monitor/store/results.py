@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
 
-from detectors import classification, profiles
+from detectors import classification, multivariate, profiles
 from monitor.models import Check, Claim, Job, Result, StoredProfile, Verdict, Window
 from monitor.store.engine import insert_or
 from monitor.store.schema import profile, result
@@ -219,8 +219,13 @@ def encode(counts: Any) -> tuple[str, bytes]:
     """What kind of counts these are, and their bytes."""
     if isinstance(counts, classification.ScoreLabels):
         return "labels", classification.to_bytes(counts)
+    if isinstance(counts, multivariate.Correlations):
+        return "joint", multivariate.to_bytes(counts)
     return "profile", profiles.to_bytes(counts)
 
 
 def decode(kind: str, blob: bytes) -> Any:
-    return classification.from_bytes(blob) if kind == "labels" else profiles.from_bytes(blob)
+    return _READERS[kind](blob)
+
+
+_READERS = {"labels": classification.from_bytes, "joint": multivariate.from_bytes, "profile": profiles.from_bytes}
