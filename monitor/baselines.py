@@ -19,7 +19,16 @@ import pyarrow as pa
 from detectors.change import History, Watched, distances, fits, history_of
 from detectors.classification import Measure, performance
 from detectors.effective_size import MIN_WINDOWS
-from detectors.profiles import CategoricalSpec, Column, ColumnProfile, ColumnSpec, IntArray, merge_all
+from detectors.profiles import (
+    CategoricalProfile,
+    CategoricalSpec,
+    Column,
+    ColumnProfile,
+    ColumnSpec,
+    IntArray,
+    NumericProfile,
+    merge_all,
+)
 from detectors.score_labels import ScoreLabels
 from detectors.seasonal import MIN_CYCLES, choose
 from monitor import counting, joint, windows
@@ -332,8 +341,8 @@ def _by_key(baseline: Baseline, kept: Iterable[StoredProfile]) -> dict[Key, list
 
 
 def _counts(kept: StoredProfile) -> ColumnProfile:
-    if isinstance(kept.profile, ScoreLabels):
-        raise TypeError("labels are not counts of a column")
+    if not isinstance(kept.profile, NumericProfile | CategoricalProfile):
+        raise TypeError("labels and the like are not counts of a column")
     return kept.profile
 
 
@@ -439,7 +448,8 @@ def stored_profiles(model: str, window: Window, counts: counting.WindowCounts) -
 def _columns(specs: Mapping[str, ColumnSpec], profiles: Sequence[StoredProfile]) -> dict[str, Column]:
     by_column: dict[str, list[ColumnProfile]] = {}
     for kept in profiles:
-        by_column.setdefault(kept.column, []).append(_counts(kept))
+        if kept.column in specs:
+            by_column.setdefault(kept.column, []).append(_counts(kept))
     return {name: Column(name, spec, merge_all(by_column[name])) for name, spec in specs.items() if name in by_column}
 
 

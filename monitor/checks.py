@@ -22,12 +22,13 @@ from detectors.profiles import (
     IntArray,
     NumericProfile,
     NumericSpec,
+    merge_all,
 )
 from detectors.skew import SkewMeasure
 from detectors.statistic import Statistic
 from monitor import budget
 from monitor.config import FeatureDrift, ModelConfig, NullLimits, Tolerance
-from monitor.models import DECISION, SCORE, Check, Result, Verdict, Window
+from monitor.models import ACCUMULATED, DECISION, SCORE, Check, Result, Verdict, Window
 from monitor.thresholds import (
     Judgement,
     judge_effect,
@@ -84,7 +85,7 @@ def feature_drift(
     results = []
     for name, column in judged.items():
         warn, alert = drift.limits(name)
-        results += compare_column(
+        alone = compare_column(
             scope,
             column,
             current[name],
@@ -96,6 +97,10 @@ def feature_drift(
             alert=alert,
             evidence=evidence,
         )
+        together: list[Result] = []
+        if segment is None and isinstance(column, Watched) and column.recent:
+            together = _accumulated(scope, column, current[name], worth=evidence.n_tests)
+        results += [*_answered(alone, together), *together]
     if top is not None:
         results = [_confine(result, top) for result in results]
     return results
@@ -253,6 +258,65 @@ def compare_column(
             )
         )
     return results
+
+
+def _accumulated(scope: Scope, column: Watched, current: ColumnProfile, *, worth: float) -> list[Result]:
+    """The last windows together, where a single one holds too little to show an effect of the limit's size.
+
+    As few windows are taken as can show it: 2, 4, 8 … so far as there are.  They overlap with those of the next
+    window, so that two in a row are no confirmation, and the level is that of a single look.
+    """
+    warn, alert = scope.model.drift.limits(column.name)
+    limit = alert.get("psi", warn.get("psi"))
+    evidence = Evidence(scope, "accumulated", worth)
+    alpha = evidence.alpha(confirm=1)
+    if limit is None or not current.n or _shows(_test(column, current), limit, alpha):
+        return []
+    pooled, n_windows = current, 1
+    while n_windows <= len(column.recent):
+        n_windows = min(2 * n_windows, len(column.recent) + 1)
+        pooled = merge_all([*column.recent[-(n_windows - 1) :], current])
+        test = _test(column, pooled, windows=n_windows)
+        if pooled.n >= scope.model.min_rows and _shows(test, limit, alpha):
+            break
+        if n_windows == len(column.recent) + 1:
+            return []
+    found = DETECTORS["psi"].function(column.spec, column.reference, pooled)
+    measured = _Measured.of("psi", found, test, alpha=alpha, n=pooled.n, m=column.reference.n)
+    judged = judge_effect(measured.effect, measured.p_value, warn=warn.get("psi"), alert=alert.get("psi"), alpha=alpha)
+    words = what_changed(column.spec, column.reference, pooled, min_rows=scope.min_category_rows)
+    detail = dict(found.detail) | evidence.told(alpha) | test.describe() | measured.detail
+    detail |= {"windows": n_windows, "what": f"the last {n_windows} windows together: {words}"} if words else {}
+    return [
+        scope.result(
+            Check.FEATURE_DRIFT,
+            ACCUMULATED,
+            feature=column.name,
+            value=found.value,
+            p_value=measured.p_value,
+            threshold=judged.threshold,
+            verdict=judged.verdict,
+            n_reference=column.reference.n,
+            n_current=pooled.n,
+            interval=measured.interval,
+            detail=_with_reason(detail, judged),
+        )
+    ]
+
+
+def _answered(alone: Sequence[Result], together: Sequence[Result]) -> list[Result]:
+    """Where the last windows together can tell, it does not count that one alone cannot."""
+    if not any(result.verdict.decides for result in together):
+        return list(alone)
+    return [
+        replace(result, detail=result.detail | {"decides": False}) if result.verdict is Verdict.CANNOT_TELL else result
+        for result in alone
+    ]
+
+
+def _shows(test: ChangeTest, limit: float, alpha: float) -> bool:
+    smallest = test.smallest_detectable(alpha)
+    return smallest is not None and smallest <= limit
 
 
 def _test(column: Column, current: ColumnProfile, *, windows: int = 1) -> ChangeTest:

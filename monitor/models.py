@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from detectors.delay import DelayCounts
 from detectors.multivariate import Correlations
 from detectors.profiles import Column, ColumnProfile, ColumnSpec
 from detectors.score_labels import ScoreLabels
@@ -146,14 +147,14 @@ class Result:
 class StoredProfile:
     """The counts of one column in one window, over the edges of baseline ``baseline_id``.
 
-    ``column`` is the feature's name, ``__score__``, ``__decision__``, ``__labels__``, or ``__joint__`` (how the numeric
-    features go together); ``segment`` is ``None`` for all rows, else ``column=value``.
+    ``column`` is the feature's name, ``__score__``, ``__decision__``, ``__labels__``, ``__delays__`` (how long
+    labels take), or ``__joint__`` (how the numeric features go together); ``segment`` is ``None`` for all rows, else ``column=value``.
     """
 
     model: str
     window: Window
     column: str
-    profile: ColumnProfile | ScoreLabels | Correlations
+    profile: ColumnProfile | ScoreLabels | Correlations | DelayCounts
     segment: str | None = None
     baseline_id: int | None = None
 
@@ -206,6 +207,8 @@ class Roles:
 
 SCORE = "__score__"
 DECISION = "__decision__"
+ACCUMULATED = "psi_accumulated"
+"""Metric of several small windows judged together."""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ WORDS: Final = {
 }
 METRICS: Final = {
     "psi": "PSI",
+    "psi_accumulated": "PSI of several windows",
     "ks": "KS",
     "wasserstein": "Wasserstein",
     "jensen_shannon": "Jensen–Shannon",
