@@ -100,7 +100,7 @@ def parse_window(value: str) -> str:
         When a length neither divides a day nor is a whole number of days, or a cron expression is bad.
     """
     text = value.strip()
-    if " " in text or text.startswith("@"):
+    if len(text.split()) >= 4 or text.startswith("@"):
         return parse_cron(text)
     try:
         length = parse_duration(text)

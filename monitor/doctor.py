@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -13,6 +13,9 @@ from monitor.models import IncidentState, RunState
 from monitor.service import Service
 from monitor.sources import SourceError
 from monitor.store.schema import REVISION
+
+CLOCKS_APART = timedelta(seconds=30)
+"""Beyond this, windows are read before they have settled, or late."""
 
 PACKAGES = (
     "ml-monitor",
@@ -51,8 +54,11 @@ def _versions() -> list[dict[str, Any]]:
 
 def _store(service: Service) -> list[dict[str, Any]]:
     problems = service.store.check()
-    found = [_finding("store", f"{service.store.dialect}, revision {REVISION}")]
-    return found + [_finding("store", problem, ok=False) for problem in problems]
+    found = [_finding("store", f"{service.store.url_safe}: {service.store.dialect}, revision {REVISION}")]
+    found += [_finding("store", problem, ok=False) for problem in problems]
+    apart = abs(service.store.now() - datetime.now(UTC))
+    words = f"the store's clock and this machine's are {apart.total_seconds():.1f} s apart"
+    return [*found, _finding("clocks", words, ok=apart <= CLOCKS_APART)]
 
 
 def _sources(service: Service) -> list[dict[str, Any]]:
@@ -63,7 +69,8 @@ def _sources(service: Service) -> list[dict[str, Any]]:
                 roles = service.roles(name, source, now=datetime.now(UTC))
                 notes = source.probe()
             found.append(_finding(f"model {name}", f"{len(roles.features)} features, time {roles.time}"))
-            found += [_finding(f"source {service.source_name(name)}", note) for note in notes]
+            subject = f"source {service.source_name(name)}"
+            found += [_finding(subject, note, ok="give the monitor" not in note) for note in notes]
         except SourceError as error:
             found.append(_finding(f"model {name}", str(error), ok=False))
     return found
@@ -78,7 +85,9 @@ def _windows(service: Service) -> list[dict[str, Any]]:
             errors = service.store.windows(name, job, states=[RunState.ERROR])
             subject = f"windows of {name} ({job.value})"
             if gaps:
-                first = f"{len(gaps)} missing, the first from {gaps[0].start:%Y-%m-%d %H:%M}Z"
+                first = (
+                    f"{len(gaps)} missing, the first from {gaps[0].start:%Y-%m-%d %H:%M}Z; `monitor backfill` runs them"
+                )
                 found.append(_finding(subject, first, ok=False))
             elif errors:
                 found.append(_finding(subject, f"{len(errors)} could not be run: {errors[-1].reason}", ok=False))

@@ -12,6 +12,16 @@ from monitor.backfill import Advance
 
 
 @contextmanager
+def waiting(console: Console, what: str, *, shown: bool = True) -> Iterator[None]:
+    """Say what takes its time, on a terminal, for as long as it does."""
+    if not shown or not console.is_terminal:
+        yield
+        return
+    with console.status(what):
+        yield
+
+
+@contextmanager
 def progress_bar(console: Console, *, shown: bool = True) -> Iterator[Advance | None]:
     """Give a function that moves the bar; ``None`` when nothing is to be shown."""
     if not shown or not console.is_terminal:

@@ -155,7 +155,7 @@ def opened(given: Path | None, *, model: str | None = None) -> Iterator[Service]
 
     config = read_config(given)
     require_model(config, model)
-    start_logging(config)
+    start_logging(config, tracebacks=False)
     store = open_store(config)
     service = Service(config, store)
     try:
@@ -200,8 +200,11 @@ def instant(text: str | None, config: Config, *, option: str = "--now") -> datet
         fail(f"{option}: expected a date or time such as 2026-02-01 or 2026-02-01T06:00Z, found {text!r}", Exit.USAGE)
 
 
-def start_logging(config: Config) -> None:
-    """Structured log lines on stderr, with every configured secret taken out."""
+def start_logging(config: Config, *, tracebacks: bool = True) -> None:
+    """Structured log lines on stderr, with every configured secret taken out.
+
+    Without ``tracebacks`` they are left out unless MONITOR_LOG_LEVEL is DEBUG: for commands that a person looks at.
+    """
     import structlog
 
     from monitor.redact import RedactingFilter, Redactor
@@ -212,7 +215,7 @@ def start_logging(config: Config) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            structlog.processors.format_exc_info if tracebacks or chosen <= logging.DEBUG else _without_traceback,
             redactor.event,
             pretty if sys.stderr.isatty() else structlog.processors.LogfmtRenderer(bool_as_flag=False),
         ],
@@ -223,6 +226,11 @@ def start_logging(config: Config) -> None:
     handler.addFilter(RedactingFilter(redactor))
     form = "%(levelname)s %(name)s %(message)s"
     logging.basicConfig(level=max(chosen, logging.WARNING), handlers=[handler], format=form, force=True)
+
+
+def _without_traceback(_logger: object, _method: str, event: Any) -> Any:
+    event.pop("exc_info", None)
+    return event
 
 
 def _secrets(config: Config) -> list[str]:

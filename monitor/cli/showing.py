@@ -77,6 +77,8 @@ def subject(result: Result) -> str:
     """What a number is about: a feature, or in brackets what of the model."""
     whole = {"score_drift": "(score)", "performance": "(model)", "quality": "(rows)", "skew": "(requests)"}
     name = result.feature or whole.get(result.check.value, "(model)")
+    if name.startswith("__"):
+        name = f"({name.strip('_')})"
     if result.metric == "decision_rate":
         name = "(decisions)"
     return f"{name} [{result.segment}]" if result.segment else name

@@ -28,7 +28,7 @@ def _summary(service: Service, name: str, *, since: datetime, first: bool) -> di
     from monitor.models import IncidentState, RunState
 
     done = [row for row in service.store.windows(name) if row.finished_at is not None and row.finished_at >= since]
-    ran = [row for row in done if row.state is not RunState.SKIPPED]
+    ran = [row for row in done if row.state not in (RunState.SKIPPED, RunState.ERROR)]
     verdicts = Counter(_verdict(service, name, ran).values())
     reasons = Counter(row.reason for row in ran if row.state is RunState.INSUFFICIENT and row.reason)
     windows = sorted({row.window for row in ran})
@@ -41,8 +41,20 @@ def _summary(service: Service, name: str, *, since: datetime, first: bool) -> di
         "windows": len(windows),
         "verdicts": {verdict: verdicts[verdict] for verdict in showing.GLYPHS if verdicts[verdict]},
         "reasons": dict(reasons.most_common(3)),
+        "not_run": [_failure(row) for row in service.store.windows(name, states=[RunState.PENDING]) if row.reason]
+        + [_failure(row) for row in done if row.state is RunState.ERROR],
         "open_incidents": [i.id for i in service.store.incidents(name, states=[IncidentState.OPEN])],
         "hint": _hint(service, name, windows, extent, no_rows=no_rows, first=first),
+    }
+
+
+def _failure(row: WindowRow) -> dict[str, Any]:
+    """A window that could not be computed, and why; ``final`` when it is not tried again by itself."""
+    return {
+        "job": row.job.value,
+        "window_start": stamp(row.window.start),
+        "reason": row.reason,
+        "final": row.state.finished,
     }
 
 
@@ -131,16 +143,35 @@ def show(told: list[dict[str, Any]], service: Service, console: Console) -> None
             console.print(
                 showing.indented(showing.plain(f"{showing.counted(times, 'window')}: {reason}", style="cyan"))
             )
+        _show_failures(item, console)
         for name in item["open_incidents"]:
             incident = service.store.incident(name)
             if incident is not None:
                 showing.show_incident(incident, console, brief=True)
         if item["hint"]:
-            console.print(showing.indented(showing.plain(item["hint"], style="yellow")))
+            console.print(f"  {item['hint']}", style="yellow", markup=False, soft_wrap=True)
+
+
+def _show_failures(item: dict[str, Any], console: Console) -> None:
+    """Each reason once, with how many windows it holds up."""
+    by_reason: dict[tuple[str, bool], list[dict[str, Any]]] = {}
+    for failed in item["not_run"]:
+        by_reason.setdefault((failed["reason"], failed["final"]), []).append(failed)
+    for (reason, final), members in by_reason.items():
+        first = showing.moment(datetime.fromisoformat(members[0]["window_start"]))
+        what = f"{members[0]['job']} of {first}" + (f" and {len(members) - 1} more" if len(members) > 1 else "")
+        then = (
+            "`monitor backfill` runs it again"
+            if final
+            else "the next run tries it again, and those that wait behind it"
+        )
+        console.print(f"  could not be run: {what}: {reason}; {then}", style="red", markup=False, soft_wrap=True)
 
 
 def _headline(item: dict[str, Any], service: Service, *, alone: bool) -> str:
     name = f"[bold]{showing.escaped(item['model'])}[/]"
+    if not item["windows"] and item["not_run"]:
+        return f"{name}  [red]could not be run[/]"
     if not item["windows"]:
         from monitor import schedule
 

@@ -148,7 +148,7 @@ def _sound(source: Source, model: ModelConfig, roles: Roles, window: Window, *, 
 def _notes(model: ModelConfig, roles: Roles, told: dict[str, Any], *, now: datetime) -> list[str]:
     """What works, but may not be what was meant; each with what to do about it."""
     notes = []
-    if roles.guessed:
+    if set(roles.guessed) - {"version"}:
         notes.append("what is guessed goes by its name: write the key into the config to be sure, or another column")
     if not roles.features:
         notes.append(
@@ -164,7 +164,7 @@ def _notes(model: ModelConfig, roles: Roles, told: dict[str, Any], *, now: datet
             "no key: duplicate rows all count, and neither labels nor offline values can be joined; set `key:`"
         )
     if told["rows_to"] is None:
-        notes.append("there are no rows with a readable time")
+        notes.append(f"no row has a time that reads in {roles.time!r}: is the table empty, or `time:` another column?")
         return notes
     newest = told.get("newest_window", {})
     if now - datetime.fromisoformat(told["rows_to"]) > 14 * (model.settle + _length(newest)):

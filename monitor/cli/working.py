@@ -68,6 +68,7 @@ def run(
 
     What was found is saved, sent and drawn; a second run does only what has become due since.
     """
+    from monitor.progress import waiting
     from monitor.run import run_due
     from monitor.worker import new_worker_name
 
@@ -75,7 +76,9 @@ def run(
     with opened(config, model=model) as service:
         at = instant(now, service.config)
         asked = _Asked(service, model, at=at, fail_on=fail_on, as_json=json)
-        done = run_due(service, now=at, worker=new_worker_name(), models=[model] if model else None)
+        service.store.hurry(asked.names)
+        with waiting(stderr(), "checking the windows that are due", shown=not json):
+            done = run_due(service, now=at, worker=new_worker_name(), models=[model] if model else None)
         sent = _deliver(service) if deliver else None
         asked.finish(done, sent, drawn=_draw(service, at, model) if reports else None)
 
@@ -108,6 +111,7 @@ def backfill(
         if first >= at:
             fail(f"--from {start} is in the future: nothing has been logged there yet", Exit.USAGE)
         asked = _Asked(service, model, at=at, fail_on=fail_on, as_json=json)
+        service.store.hurry(asked.names)
         with progress_bar(stderr(), shown=not json) as advance:
             done = backfill_range(
                 service,
@@ -174,8 +178,10 @@ def _deliver(service: Service) -> DeliveryReport:
 
 def _draw(service: Service, at: datetime, model: str | None) -> Path:
     from monitor.drawing import draw
+    from monitor.progress import waiting
 
-    draw(service, now=at, models=[model] if model else None)
+    with waiting(stderr(), "drawing the pages"):
+        draw(service, now=at, models=[model] if model else None)
     return service.config.reports.dir / "index.html"
 
 
@@ -186,14 +192,14 @@ class _Asked:
         self, service: Service, model: str | None, *, at: datetime, fail_on: str | None, as_json: bool
     ) -> None:
         self._service = service
-        self._names = [model] if model else list(service.config.models)
+        self.names = [model] if model else list(service.config.models)
         self._at, self._fail_on, self._as_json = at, fail_on, as_json
         self._since = service.store.now()
-        self._first_time = {name for name in self._names if not service.store.windows(name)}
+        self._first_time = {name for name in self.names if not service.store.windows(name)}
 
     def finish(self, done: RunReport, sent: DeliveryReport | None, *, drawn: Path | None) -> NoReturn:
         """Tell what was done, and leave with the code that a script can rely on."""
-        models = telling.summaries(self._service, self._names, since=self._since, first_time=self._first_time)
+        models = telling.summaries(self._service, self.names, since=self._since, first_time=self._first_time)
         told = {
             "now": stamp(self._at),
             "windows": done.windows,
@@ -216,10 +222,6 @@ class _Asked:
     def _show(self, told: dict[str, Any], done: RunReport, sent: DeliveryReport | None) -> None:
         console = stdout()
         telling.show(told["models"], self._service, console)
-        for line in done.errors:
-            console.print(
-                f"could not be run: {line} (why: `monitor status`)", style="red", markup=False, soft_wrap=True
-            )
         if done.restated:
             console.print(f"{showing.counted(done.restated, 'window')} judged again, as rows or labels came in")
         if done.skipped:

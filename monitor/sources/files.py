@@ -71,6 +71,9 @@ class Folder:
     def _files(self, table: str) -> list[Path]:
         if not self.path.exists():
             raise missing_file(self.path, where=self.where)
+        if self.path.is_file():
+            hint = "give the folder it lies in, or for a SQLite database its URL: sqlite:///FILE"
+            raise PermanentSourceError(f"{self.where}: {self.path.name!r} is a file; {hint}", reason="file_missing")
         if ".." in Path(table).parts or Path(table).is_absolute():
             raise PermanentSourceError(f"{self.where}: {table!r} is outside of the folder", reason="table_missing")
         ending = f".{self.format}"

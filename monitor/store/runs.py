@@ -123,6 +123,12 @@ def _insert(connection: Connection, fresh: list[dict[str, Any]], common: dict[st
     connection.execute(insert(window_run), rows)
 
 
+def hurry(connection: Connection, models: Sequence[str], *, now: datetime) -> int:
+    """Let windows that wait for another try be tried now; how many there were."""
+    waiting = and_(run.model.in_(models), run.state == RunState.PENDING, run.not_before > now)
+    return connection.execute(update(window_run).where(waiting).values(not_before=now)).rowcount
+
+
 def skip(
     connection: Connection,
     model: str,
