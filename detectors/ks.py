@@ -26,6 +26,8 @@ def ks(spec: ColumnSpec, reference: ColumnProfile, current: ColumnProfile) -> St
         ``value`` is D. ``detail["error_bound"]``: the true D is at most this much larger (0 when one side has no
         values between edges, as a reference with ``spec.exact``). ``d_plus`` / ``d_minus``: the largest differences
         with ``current`` shifted up / down. ``at``: the edge where D is attained (``None`` beyond the outermost).
+        ``n_edges``: at how many edges the two were compared; ``counts``: whether these are all (``"as counted"``) or
+        those that a profile thinned for the store has kept (``"as stored"``).
         ``p_value``: exact for small samples, else Kolmogorov's law at n·m/(n + m).
 
     Raises
@@ -53,6 +55,8 @@ def ks(spec: ColumnSpec, reference: ColumnProfile, current: ColumnProfile) -> St
         "d_minus": max(0.0, float(-gap.min())),
         "at": float(numeric.edges[place // 2]) if place // 2 < len(numeric.edges) else None,
         "error_bound": _error_bound(reference, current, n=n, m=m, distance=distance),
+        "n_edges": len(numeric.edges),
+        "counts": "as counted" if numeric is spec else "as stored",
     }
     return Statistic(distance, ks_p_value(distance, n, m=m), detail)
 

@@ -80,6 +80,9 @@ class NumericProfile:
     counted apart.  ``missing`` is NULL and NaN together.  ``mean`` and ``m2`` (sum of squared deviations from the mean,
     merged by Chan's formula) are of the finite values; ``low_sum`` and ``high_sum`` are sums of the finite values in
     the two outer cells.  ``minimum`` / ``maximum`` are of finite values; all of these are NaN when there are none.
+
+    ``kept`` is ``None`` for a profile as it was counted.  For one that was thinned for the store (see :func:`thin`) it
+    holds the places of the edges whose counts are still exact; what lies between two of them is in one cell there.
     """
 
     n: int
@@ -93,6 +96,7 @@ class NumericProfile:
     m2: float
     low_sum: float
     high_sum: float
+    kept: IntArray | None = None
 
     @property
     def n_finite(self) -> int:
@@ -207,6 +211,7 @@ def _merge_numeric(parts: list[NumericProfile]) -> NumericProfile:
         m2=m2,
         low_sum=sum(part.low_sum for part in parts),
         high_sum=sum(part.high_sum for part in parts),
+        kept=common_edges(parts),
     )
 
 
@@ -258,9 +263,18 @@ def coarsen(spec: NumericSpec, profile: NumericProfile, max_edges: int = 512) ->
     max_edges
         How many to keep; more are kept when the edges that must stay are more.
     """
+    kept = kept_edges(spec, profile, max_edges=max_edges)
+    if len(kept) == len(spec.edges):
+        return spec, profile
+    coarse = restrict(spec, kept)
+    return coarse, project(spec, profile, onto=coarse)
+
+
+def kept_edges(spec: NumericSpec, reference: NumericProfile, *, max_edges: int) -> IntArray:
+    """Places of the edges that stay when about ``max_edges`` may; see :func:`coarsen`."""
     n_edges = len(spec.edges)
     if n_edges <= max_edges:
-        return spec, profile
+        return np.arange(n_edges)
     keep = np.zeros(n_edges, dtype=bool)
     keep[[0, -1]] = True
     keep[(spec.bins[1:-1] - 1) // 2] = True
@@ -268,16 +282,49 @@ def coarsen(spec: NumericSpec, profile: NumericProfile, max_edges: int = 512) ->
     keep |= np.isin(spec.edges, spec.decision)
     spare = max_edges - int(keep.sum())
     if spare > 0:
-        mass = np.cumsum(profile.cells)[1::2]
+        mass = np.cumsum(reference.cells)[1::2]
         if mass[-1] > mass[0]:
             ranks = np.linspace(mass[0], mass[-1], spare + 2)[1:-1]
             keep[np.searchsorted(mass, ranks)] = True
-    kept = np.flatnonzero(keep)
-    place = np.cumsum(keep) - 1
+    return np.flatnonzero(keep)
+
+
+def restrict(spec: NumericSpec, kept: IntArray) -> NumericSpec:
+    """The spec with only the edges at ``kept``, which include the outermost ones and those of the PSI bins."""
     inner = spec.bins[1:-1]
-    bins = np.concatenate([[0], 2 * place[(inner - 1) // 2] + 1 + (inner - 1) % 2, [2 * len(kept) + 1]])
-    coarse = replace(spec, edges=spec.edges[kept], slack=spec.slack[kept], bins=bins, exact=False)
-    return coarse, project(spec, profile, onto=coarse)
+    place = np.searchsorted(kept, (inner - 1) // 2)
+    bins = np.concatenate([[0], 2 * place + 1 + (inner - 1) % 2, [2 * len(kept) + 1]])
+    return replace(spec, edges=spec.edges[kept], slack=spec.slack[kept], bins=bins, exact=False)
+
+
+def thin(profile: NumericProfile, kept: IntArray) -> NumericProfile:
+    """``profile`` with exact counts at the edges at ``kept`` only, for the store; still over the cells of its spec.
+
+    Rows between two kept edges are put into the cell in their middle.  Comparisons look at the kept edges alone, so
+    that thinning widens the bound on KS and moves nothing else; thinning twice keeps what both keep.
+    """
+    both = kept if profile.kept is None else np.intersect1d(kept, profile.kept)
+    if len(both) == len(profile.cells) // 2:
+        return profile
+    on, between = _kept_cells(both, len(profile.cells))
+    sums = np.add.reduceat(profile.cells, np.sort(np.concatenate([[0], on, on + 1])))
+    cells = np.zeros_like(profile.cells)
+    cells[on], cells[between] = sums[1::2], sums[0::2]
+    return replace(profile, cells=cells, kept=both)
+
+
+def _middles(starts: IntArray, ends: IntArray) -> IntArray:
+    """The even cell in the middle of each range ``[start, end)``, whose ends are even and odd cells."""
+    return starts + (ends - 1 - starts) // 4 * 2
+
+
+def common_edges(profiles: Iterable[NumericProfile]) -> IntArray | None:
+    """Places of the edges that no profile has lost by thinning; ``None`` where all have all."""
+    common: IntArray | None = None
+    for profile in profiles:
+        if profile.kept is not None and profile.kept is not common:
+            common = profile.kept if common is None else np.intersect1d(common, profile.kept, assume_unique=True)
+    return common
 
 
 def project(spec: NumericSpec, profile: NumericProfile, *, onto: NumericSpec) -> NumericProfile:
@@ -295,12 +342,12 @@ def project(spec: NumericSpec, profile: NumericProfile, *, onto: NumericSpec) ->
     starts = np.zeros(onto.n_cells, dtype=np.int64)
     starts[1::2] = 2 * kept + 1
     starts[2::2] = 2 * kept + 2
-    return replace(profile, cells=np.add.reduceat(profile.cells, starts))
+    return replace(profile, cells=np.add.reduceat(profile.cells, starts), kept=None)
 
 
 # --- bytes ----------------------------------------------------------------------------------------
 
-_NUMERIC, _CATEGORICAL, _NUMERIC_SPEC, _CATEGORICAL_SPEC = b"N", b"C", b"n", b"c"
+_NUMERIC, _THINNED, _CATEGORICAL, _NUMERIC_SPEC, _CATEGORICAL_SPEC = b"N", b"T", b"C", b"n", b"c"
 _VERSION = 1
 _NUMERIC_HEAD = struct.Struct("<4Q6d")
 _COUNT = struct.Struct("<Q")
@@ -317,10 +364,20 @@ def to_bytes(profile: ColumnProfile) -> bytes:
             profile.n, profile.missing, profile.pos_inf, profile.neg_inf, profile.minimum, profile.maximum,
             profile.mean, profile.m2, profile.low_sum, profile.high_sum,
         )  # fmt: skip
-        return _seal(_NUMERIC, head + _planes(profile.cells[1::2]) + _planes(profile.cells[0::2]))
+        if profile.kept is None:
+            return _seal(_NUMERIC, head + _planes(profile.cells[1::2]) + _planes(profile.cells[0::2]))
+        on, between = _kept_cells(profile.kept, len(profile.cells))
+        body = _planes(np.diff(profile.kept, prepend=0)) + _planes(profile.cells[on]) + _planes(profile.cells[between])
+        return _seal(_THINNED, head + _COUNT.pack(len(profile.cells)) + body)
     heavy = profile.heavy_unseen
     body = _planes(np.array([profile.n, profile.missing, profile.unseen, *heavy.values()], dtype=np.int64))
     return _seal(_CATEGORICAL, body + _planes(profile.counts) + _texts(heavy))
+
+
+def _kept_cells(kept: IntArray, n_cells: int) -> tuple[IntArray, IntArray]:
+    """The cells that a thinned profile uses: on its edges, and between them."""
+    on = 2 * kept + 1
+    return on, _middles(np.concatenate([[0], on + 1]), np.concatenate([on, [n_cells]]))
 
 
 def from_bytes(blob: bytes) -> ColumnProfile:
@@ -331,18 +388,31 @@ def from_bytes(blob: bytes) -> ColumnProfile:
     ProfileError
         The bytes are damaged, are no profile, or were written by a newer version.
     """
-    kind, reader = _open(blob, _NUMERIC + _CATEGORICAL, "profile")
+    kind, reader = _open(blob, _NUMERIC + _THINNED + _CATEGORICAL, "profile")
     try:
-        if kind == _NUMERIC:
+        if kind in (_NUMERIC, _THINNED):
             n, missing, pos_inf, neg_inf, *moments = reader.unpack(_NUMERIC_HEAD)
-            on_edges, between = reader.planes(), reader.planes()
-            cells = np.empty(len(on_edges) + len(between), dtype=np.int64)
-            cells[1::2], cells[0::2] = on_edges, between
-            return NumericProfile(n, missing, pos_inf, neg_inf, cells, *moments)
+            cells, kept = _read_thinned(reader) if kind == _THINNED else (_read_cells(reader), None)
+            return replace(NumericProfile(n, missing, pos_inf, neg_inf, cells, *moments), kept=kept)
         (n, missing, unseen, *heavy), counts, names = reader.planes().tolist(), reader.planes(), reader.texts()
         return CategoricalProfile(n, missing, unseen, counts, dict(zip(names, heavy, strict=True)))
-    except (struct.error, ValueError, TypeError) as error:
+    except (struct.error, ValueError, TypeError, IndexError) as error:
         raise ProfileError("cannot read a stored profile: its bytes are damaged") from error
+
+
+def _read_cells(reader: _Reader) -> IntArray:
+    on_edges, between = reader.planes(), reader.planes()
+    cells = np.empty(len(on_edges) + len(between), dtype=np.int64)
+    cells[1::2], cells[0::2] = on_edges, between
+    return cells
+
+
+def _read_thinned(reader: _Reader) -> tuple[IntArray, IntArray]:
+    cells = np.zeros(reader.unpack(_COUNT)[0], dtype=np.int64)
+    kept = np.cumsum(reader.planes())
+    on, between = _kept_cells(kept, len(cells))
+    cells[on], cells[between] = reader.planes(), reader.planes()
+    return cells, kept
 
 
 def spec_to_bytes(spec: ColumnSpec) -> bytes:

@@ -19,6 +19,9 @@ from detectors.profiles import (
     NumericProfile,
     NumericSpec,
     ProfileError,
+    common_edges,
+    project,
+    restrict,
 )
 
 Kind = Literal["value", "unseen", "missing"]
@@ -88,7 +91,11 @@ def numeric_pair(
         raise ProfileError("this comparison needs a numeric column, and numeric profiles on both sides")
     if {len(reference.cells), len(current.cells)} != {spec.n_cells}:
         raise ProfileError("the profiles were counted over other edges than the spec's")
-    return spec, reference, current
+    kept = common_edges((reference, current))
+    if kept is None:
+        return spec, reference, current
+    coarse = restrict(spec, kept)  # one side was thinned for the store: only the edges it has kept are compared
+    return coarse, project(spec, reference, onto=coarse), project(spec, current, onto=coarse)
 
 
 def bins_of(spec: ColumnSpec, reference: ColumnProfile, current: ColumnProfile) -> Bins:

@@ -43,7 +43,7 @@ def wasserstein(spec: ColumnSpec, reference: ColumnProfile, current: ColumnProfi
     detail = {"w1": _rounded(distance), "sigma": _rounded(sigma)}
     if sigma == 0:
         return undefined("the reference is constant: there is no standard deviation to measure in", **detail)
-    return Statistic(_rounded(distance / sigma), ks(spec, reference, current).p_value, detail)
+    return Statistic(_rounded(distance / sigma), ks(numeric, reference, current).p_value, detail)
 
 
 def _rounded(value: float) -> float:

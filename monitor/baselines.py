@@ -27,7 +27,10 @@ from detectors.profiles import (
     ColumnSpec,
     IntArray,
     NumericProfile,
+    NumericSpec,
+    kept_edges,
     merge_all,
+    thin,
 )
 from detectors.score_labels import ScoreLabels
 from detectors.seasonal import MIN_CYCLES, choose
@@ -151,7 +154,7 @@ def build(
         detail=detail,
         created_at=now,
     )
-    store.save_profiles(profiles, baseline_id=baseline.id)
+    store.save_profiles(small(profiles, columns), baseline_id=baseline.id)
     return baseline
 
 
@@ -434,15 +437,39 @@ def segment_values(specs: Mapping[str, ColumnSpec], roles: Roles, model: ModelCo
     return known
 
 
-def stored_profiles(model: str, window: Window, counts: counting.WindowCounts) -> list[StoredProfile]:
-    """All profiles of a window, as they are kept."""
+def stored_profiles(
+    model: str, window: Window, counts: counting.WindowCounts, columns: Mapping[str, Column] | None = None
+) -> list[StoredProfile]:
+    """All profiles of a window; over the ``columns`` of a baseline, as they are kept (see :func:`small`)."""
     whole = [StoredProfile(model, window, column, profile) for column, profile in counts.columns.items()]
     parts = [
         StoredProfile(model, window, column, profile, segment)
-        for segment, columns in counts.segments.items()
-        for column, profile in columns.items()
+        for segment, by_column in counts.segments.items()
+        for column, profile in by_column.items()
     ]
-    return whole + parts
+    return small([*whole, *parts], columns or {})
+
+
+MANY_EDGES = 3000
+"""A profile over more edges than this is thinned for the store: it would take more than 4 KB."""
+KEPT_EDGES = 900
+
+
+def small(profiles: Sequence[StoredProfile], columns: Mapping[str, Column]) -> list[StoredProfile]:
+    """The same profiles; those over more than ``MANY_EDGES`` edges are exact at about ``KEPT_EDGES`` of them only."""
+    kept = {
+        name: kept_edges(column.spec, column.reference, max_edges=KEPT_EDGES)
+        for name, column in columns.items()
+        if isinstance(column.spec, NumericSpec)
+        and isinstance(column.reference, NumericProfile)
+        and len(column.spec.edges) > MANY_EDGES
+    }
+    return [
+        replace(each, profile=thin(each.profile, kept[each.column]))
+        if each.column in kept and isinstance(each.profile, NumericProfile)
+        else each
+        for each in profiles
+    ]
 
 
 def _columns(specs: Mapping[str, ColumnSpec], profiles: Sequence[StoredProfile]) -> dict[str, Column]:
