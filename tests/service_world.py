@@ -121,7 +121,9 @@ class World:
         """Write the config at once, as an editor would: never half of it."""
         new = self.folder / "config.new"
         with new.open("w") as file:
-            YAML(typ="safe").dump(told, file)
+            writer = YAML(typ="safe")
+            writer.representer.ignore_aliases = lambda *_: True
+            writer.dump(told, file)
         new.replace(self.path)
 
     def config(self) -> Config:

@@ -13,9 +13,9 @@ import pytest
 from databases import fresh_database
 from service_world import (
     AMOUNT_DRIFTS,
+    SCORE_DRIFTS,
     STEP,
     STEPS,
-    SCORE_DRIFTS,
     model,
     secrets_of,
     settings,
@@ -24,7 +24,7 @@ from service_world import (
     world,
     write_log,
 )
-from slack_server import SlackServer, slack_server
+from slack_server import slack_server
 
 from monitor.models import RunState
 
