@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from monitor.config_secrets import literal_secret
 
+_ISO = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}")
+
 
 class ColumnLike(Protocol):
     """What is known of a column: its name, what it holds (numeric, text, time, …), if it is unique, some values."""
@@ -85,7 +87,9 @@ def _model(roles: dict[str, tuple[str, str]], table: str | None) -> list[str]:
     name = re.sub(r"\W+", "_", (table or "my_model").rsplit(".", maxsplit=1)[-1]).strip("_") or "my_model"
     lines = [f"  {_quoted(name)}:"]
     lines.append(f"    table: {_quoted(table)}" if table else "    table: predictions # one row per prediction")
-    lines.append(_role(roles, "time", "predicted_at", "when the prediction was made", needed=True))
+    unknown = table is not None and "time" not in roles
+    when = "no column looks like a time: put its name here" if unknown else "when the prediction was made"
+    lines.append(_role(roles, "time", "predicted_at", when, needed=True))
     lines.append(_role(roles, "key", "request_id", "joins labels and offline values, and finds duplicates"))
     lines.append(_role(roles, "model_version", "model_version", "column with the version of the model"))
     lines.append(_role(roles, "score", "score", "the model's output"))
@@ -153,7 +157,7 @@ def guess(columns: Sequence[ColumnLike]) -> dict[str, tuple[str, str]]:
         return [column for column in columns if column.name not in taken]
 
     assign("label_time", _named(columns, _LABEL_TIME))
-    times = [column for column in free() if column.kind in ("time", "date")]
+    times = [column for column in free() if column.kind in ("time", "date") or _tells_time(column)]
     assign("time", _named(times, _TIME) or _only(times) or _named(free(), _TIME))
     assign("model_version", _named(free(), _VERSION, exact=True))
     assign("key", _key(free()))
@@ -163,6 +167,12 @@ def guess(columns: Sequence[ColumnLike]) -> dict[str, tuple[str, str]]:
     assign("prediction", _named([column for column in free() if _two_values(column)], _PREDICTION))
     assign("json_features", _json(free()))
     return roles
+
+
+def _tells_time(column: ColumnLike) -> bool:
+    """Whether a column of texts holds days with a time of day, as SQLite keeps them."""
+    values = [value for value in column.values if value is not None]
+    return bool(values) and all(isinstance(value, str) and _ISO.match(value) for value in values)
 
 
 def _two_values(column: ColumnLike) -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from monitor.cli import answering, baselines, keeping, reading, setting_up, validating, working
+from monitor.cli import answering, baselines, keeping, reading, setting_up, trying, validating, working
 from monitor.cli.guard import Guarded
 
 app = typer.Typer(
@@ -62,6 +62,7 @@ for name, command in (
     ("results", reading.results),
     ("incidents", reading.incidents),
     ("explain", reading.explain),
+    ("backtest", trying.backtest),
     ("history", reading.history),
     ("ack", answering.ack),
     ("mute", answering.mute),

@@ -67,6 +67,7 @@ def _model_status(service: Service, name: str) -> dict[str, Any]:
         "n_rows": None if newest is None else newest.n_rows,
         "windows": states,
         "errors": [_error_json(row) for row in rows if row.state is RunState.ERROR][-5:],
+        "waits_for": next((row.reason for row in rows if row.state is RunState.PENDING and row.reason), None),
         "open_incidents": [incident.id for incident in opened_ones],
         "acknowledged": [incident.id for incident in opened_ones if incident.acknowledged_by],
         "next_windows_due": [stamp(due) for due in next_due(service, name, now=datetime.now(UTC))[:1]],
@@ -144,7 +145,9 @@ def _show_model(service: Service, item: dict[str, Any], console: Console) -> Non
             console.print(f"  {item['model']}: {name}: {incident.summary}{taken}", markup=False, soft_wrap=True)
     waiting = sum(item["windows"].get(state, 0) for state in ("pending", "leased"))
     if waiting:
-        console.print(f"  {item['model']}: {showing.counted(waiting, 'window')} waiting", markup=False)
+        why = f": {item['waits_for']}" if item["waits_for"] else ""
+        told_of = f"{showing.counted(waiting, 'window')} waiting{why}"
+        console.print(f"  {item['model']}: {told_of}", style="yellow", markup=False, soft_wrap=True)
     if skipped := item["windows"].get("skipped", 0):
         told_of = f"{showing.counted(skipped, 'window')} skipped; `monitor backfill` runs them"
         console.print(f"  {item['model']}: {told_of}", markup=False, soft_wrap=True)

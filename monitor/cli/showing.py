@@ -184,7 +184,7 @@ def show_incident(incident: Incident, console: Console, *, brief: bool = False) 
     if incident.features:
         more = f" and {len(incident.features) - 5} more" if len(incident.features) > 5 else ""
         told.append(", ".join(incident.features[:5]) + more)
-    if incident.cause:
+    if incident.cause and incident.cause != "cannot_tell":
         sure = "" if incident.cause_confidence is None else f" ({incident.cause_confidence:.0%})"
         told.append("likely cause: " + incident.cause.replace("_", " ") + sure)
     console.print(indented(line) if brief else line)

@@ -32,8 +32,7 @@ def _summary(service: Service, name: str, *, since: datetime, first: bool) -> di
     verdicts = Counter(_verdict(service, name, ran).values())
     reasons = Counter(row.reason for row in ran if row.state is RunState.INSUFFICIENT and row.reason)
     windows = sorted({row.window for row in ran})
-    no_rows = bool(ran) and all(row.state is RunState.NO_DATA for row in ran)
-    extent = _extent(service, name) if (first or no_rows) else None
+    extent = _extent(service, name) if first or not any(row.n_rows for row in ran) else None
     return {
         "model": name,
         "first_window": stamp(windows[0].start) if windows else None,
@@ -44,7 +43,7 @@ def _summary(service: Service, name: str, *, since: datetime, first: bool) -> di
         "not_run": [_failure(row) for row in service.store.windows(name, states=[RunState.PENDING]) if row.reason]
         + [_failure(row) for row in done if row.state is RunState.ERROR],
         "open_incidents": [i.id for i in service.store.incidents(name, states=[IncidentState.OPEN])],
-        "hint": _hint(service, name, windows, extent, no_rows=no_rows, first=first),
+        "hint": _hint(service, name, windows, extent, first=first),
     }
 
 
@@ -99,7 +98,6 @@ def _hint(
     windows: list[Window],
     extent: tuple[datetime, datetime] | None,
     *,
-    no_rows: bool,
     first: bool,
 ) -> str | None:
     """What a person who has just begun should know: the log holds more than was looked at, or lies elsewhere."""
@@ -107,7 +105,7 @@ def _hint(
         return None
     start, end = _worth_a_backfill(service, name, extent)
     what = f"`monitor backfill --model {name} --from {start:%Y-%m-%d} --to {end:%Y-%m-%d}`"
-    if no_rows:
+    if windows[0].start > extent[1] or windows[-1].end <= extent[0]:
         log = f"the log goes from {extent[0]:%Y-%m-%d} to {extent[1]:%Y-%m-%d}"
         return f"no rows in these windows: {log}; {what} looks there"
     end = min(end, windows[0].start)
@@ -124,7 +122,7 @@ def _worth_a_backfill(service: Service, name: str, extent: tuple[datetime, datet
     baseline, day = service.model(name).baseline, timedelta(days=1)
     start = extent[0]
     if isinstance(baseline, RollingBaseline):
-        start = min(start + baseline.rolling, max(extent[0], extent[1] - day))
+        start += min(baseline.rolling, (extent[1] - extent[0]) / 2)
     elif isinstance(baseline, RangeBaseline):
         start = max(start, baseline.to)
     return _midnight(start), _midnight(extent[1]) + day
