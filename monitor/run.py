@@ -20,10 +20,23 @@ from detectors.classification import performance
 from detectors.profiles import ColumnProfile
 from monitor import alerting, baselines, checks, counting, failures, joint, pairs, schedule
 from monitor.baselines import NoBaselineError
-from monitor.models import DECISION, SCORE, Check, Claim, Job, Outcome, Result, RunState, StoredProfile, Verdict
+from monitor.config import ModelConfig
+from monitor.models import (
+    DECISION,
+    SCORE,
+    Check,
+    Claim,
+    Job,
+    Outcome,
+    Result,
+    RunState,
+    StoredProfile,
+    Verdict,
+    Window,
+)
 from monitor.service import Service
 from monitor.sources import SourceError, spelled_out
-from monitor.store import StoreError, StoreUnavailable
+from monitor.store import Store, StoreError, StoreUnavailable
 
 log = structlog.get_logger()
 
@@ -134,8 +147,8 @@ def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
         checks.volume(scope, counts.n_rows, row_history(service, claim), duplicates=counts.duplicates),
         *checks.freshness(scope, counts.newest),
         *checks.schema_changes(scope, baseline.detail["roles"]["features"], roles.features, roles.left_out),
-        *judge_counts(scope, reference, counts, previous=previous_score(service, claim), top=top),
-        *joint.joint_drift(scope, known_together(service, claim), together),
+        *judge_counts(scope, reference, counts, previous=previous_score(service.store, claim.model, claim.window), top=top),
+        *joint.joint_drift(scope, known_together(service.store, claim.model, model, claim.window), together),
     ]
     profiles = baselines.stored_profiles(claim.model, claim.window, counts)
     profiles += joint.stored(claim.model, claim.window, together)
@@ -300,26 +313,25 @@ def without_baseline(service: Service, scope: checks.Scope, claim: Claim, mark: 
     return Seen(RunState.INSUFFICIENT, 0, why, mark, [result])
 
 
-def known_together(service: Service, claim: Claim) -> joint.Known:
+def known_together(store: Store, name: str, model: ModelConfig, window: Window) -> joint.Known:
     """How features went together in the baseline's windows, and in the fine ones of late."""
-    model = service.model(claim.model)
-    span = baselines.reference_span(model, claim.window) or baselines.UNDATED
-    since = claim.window.start - claim.window.length * joint.HISTORY
-    seen = service.store.results(claim.model, metric=joint.METRIC, start=since, end=claim.window.start)
+    span = baselines.reference_span(model, window) or baselines.UNDATED
+    since = window.start - window.length * joint.HISTORY
+    seen = store.results(name, metric=joint.METRIC, start=since, end=window.start)
     bad = {result.window.start for result in seen if result.verdict is Verdict.ALERT}
     return joint.Known(
-        joint.of(service.store.profiles(claim.model, start=span.start, end=span.end, columns=[joint.JOINT]), bad),
+        joint.of(store.profiles(name, start=span.start, end=span.end, columns=[joint.JOINT]), bad),
         joint.of(
-            service.store.profiles(claim.model, start=since, end=claim.window.start, columns=[joint.JOINT]), bad
+            store.profiles(name, start=since, end=window.start, columns=[joint.JOINT]), bad
         ),
     )
 
 
-def previous_score(service: Service, claim: Claim) -> dict[str, ColumnProfile]:
+def previous_score(store: Store, name: str, window: Window) -> dict[str, ColumnProfile]:
     """Score and decision counts of the window before, from the store."""
-    span = claim.window.length
-    kept = service.store.profiles(
-        claim.model, start=claim.window.start - span * 1.5, end=claim.window.start, columns=[SCORE, DECISION]
+    span = window.length
+    kept = store.profiles(
+        name, start=window.start - span * 1.5, end=window.start, columns=[SCORE, DECISION]
     )
     newest = max((profile.window for profile in kept), default=None)
     return {profile.column: profile.profile for profile in kept if profile.window == newest}
