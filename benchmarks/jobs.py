@@ -125,10 +125,14 @@ def floor_copy(place: Place) -> Run:
 
     def run() -> dict[str, Any]:
         n_bytes = 0
-        with psycopg.connect(place.postgres) as connection, connection.cursor() as cursor:
-            with cursor.copy(f"COPY ({_select()}) TO STDOUT (FORMAT BINARY)") as copy:  # type: ignore[arg-type]
-                for data in copy:
-                    n_bytes += len(data)
+        statement = f"COPY ({_select()}) TO STDOUT (FORMAT BINARY)"
+        with (
+            psycopg.connect(place.postgres) as connection,
+            connection.cursor() as cursor,
+            cursor.copy(statement) as copy,  # type: ignore[call-overload]
+        ):
+            for data in copy:
+                n_bytes += len(data)
         return {"n_bytes": n_bytes}
 
     return run
@@ -203,7 +207,7 @@ def evidently(place: Place) -> Run:
 
 
 def scipy_columns(place: Place) -> Run:
-    """``ks_2samp`` and ``wasserstein_distance`` of each numeric column; both sides in memory, missing values dropped."""
+    """``ks_2samp`` and ``wasserstein_distance`` of each numeric column, both sides in memory, without missing."""
     from scipy.stats import ks_2samp, wasserstein_distance
 
     from benchmarks.data import NUMERIC
@@ -228,6 +232,20 @@ def _pandas(path: Path) -> Any:
     return pd.read_parquet(path, columns=COLUMNS)
 
 
+# --- without rows ----------------------------------------------------------------------------------
+
+
+def _alone(name: str) -> Callable[[Place], Run]:
+    def job(place: Place) -> Run:
+        from benchmarks import alone
+
+        made: Run = getattr(alone, name)(Path(place.parquet))
+        return made
+
+    job.__name__ = name
+    return job
+
+
 # --- in a process of its own -----------------------------------------------------------------------
 
 JOBS: dict[str, Callable[[Place], Run]] = {
@@ -235,6 +253,7 @@ JOBS: dict[str, Callable[[Place], Run]] = {
     for job in (
         floor_parquet, ours_parquet, floor_copy, fetch_postgres, ours_postgres, fetch_sqlite, ours_sqlite,
         ours_baseline, read_sql_postgres, read_sql_sqlite, evidently, scipy_columns,
+        *(_alone(name) for name in ("rewindow", "stored_size", "wide", "distinct", "daemon")),
     )
 }  # fmt: skip
 

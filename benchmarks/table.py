@@ -1,0 +1,127 @@
+"""From what was measured to a table of times, memory and ratios, and to the targets: met, or by how much not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+Runs = Sequence[dict[str, Any]]
+
+FLOOR = {"ours_parquet": "floor_parquet", "ours_postgres": "floor_copy", "ours_sqlite": "fetch_sqlite"}
+NAMES = {
+    "floor_parquet": "Parquet: decoding alone",
+    "ours_parquet": "Parquet: our whole job",
+    "floor_copy": "PostgreSQL: raw COPY BINARY",
+    "fetch_postgres": "PostgreSQL: ADBC fetch alone",
+    "ours_postgres": "PostgreSQL: our whole job",
+    "fetch_sqlite": "SQLite: ADBC fetch alone",
+    "ours_sqlite": "SQLite: our whole job",
+    "evidently": "Evidently, data in pandas already",
+    "scipy_columns": "scipy KS + Wasserstein, data in memory already",
+    "read_sql_postgres": "pandas.read_sql from PostgreSQL",
+    "read_sql_sqlite": "pandas.read_sql from SQLite",
+    "rewindow": "90 daily profiles × 500 features, windowed anew",
+    "stored_size": "stored profiles",
+    "wide": "10,000 features × 20,000 rows of Parquet",
+    "distinct": "a column of 1,000,000 distinct texts, and one of numbers",
+    "daemon": "2,000 windows in one process",
+}
+
+
+def best(runs: Runs, job: str, rows: int, what: str = "seconds") -> float | None:
+    """The least of what was measured: other programs only ever add."""
+    found = [run[what] for run in runs if run["job"] == job and run["rows"] == rows and what in run]
+    return min(found, default=None)
+
+
+def rows(runs: Runs) -> list[dict[str, Any]]:
+    """One row for each job and size, with its ratio to its floor."""
+    answer = []
+    for job, size in dict.fromkeys((run["job"], run["rows"]) for run in runs):
+        floor = best(runs, FLOOR[job], size) if job in FLOOR else None
+        seconds = best(runs, job, size)
+        answer.append(
+            {
+                "job": job,
+                "rows": size,
+                "seconds": seconds,
+                "peak_mb": best(runs, job, size, "peak_mb"),
+                "to_floor": seconds / floor if seconds and floor else None,
+            }
+        )
+    return answer
+
+
+def targets(runs: Runs) -> list[dict[str, Any]]:
+    """Each target with what was measured; ``met`` is ``None`` where a part was not measured."""
+    sizes = sorted({run["rows"] for run in runs if run["rows"]})
+    big = 1_000_000 if 1_000_000 in sizes else (sizes[-1] if sizes else 0)
+    told = [
+        *(_at_most(f"{NAMES[job]} ÷ {NAMES[floor]}", _ratio(runs, job, floor, big), limit)
+          for job, floor, limit in (("ours_parquet", "floor_parquet", 2.5), ("ours_postgres", "floor_copy", 2.0),
+                                    ("ours_sqlite", "fetch_sqlite", 1.2))),
+        _at_least("Evidently ÷ our job from Parquet", _ratio(runs, "evidently", "ours_parquet", big), 150),
+        _at_least("(read_sql + Evidently) ÷ our job from PostgreSQL", _both(runs, big), 25),
+        _at_most("memory from PostgreSQL, MB", best(runs, "ours_postgres", big, "peak_mb"), 500),
+        _at_most("memory from SQLite, MB", best(runs, "ours_sqlite", big, "peak_mb"), 500),
+        _at_most("memory from Parquet, MB", best(runs, "ours_parquet", big, "peak_mb"), 1000),
+    ]  # fmt: skip
+    if 10_000_000 in sizes and 1_000_000 in sizes:
+        for job in FLOOR:
+            growth = _grown(runs, job, "seconds")
+            told.append(_at_most(f"{NAMES[job]}: time of 10M ÷ 1M", growth, 11))
+            told.append(_at_most(f"{NAMES[job]}: memory of 10M ÷ 1M", _grown(runs, job, "peak_mb"), 1.15))
+    told += [
+        _at_most("90 days × 500 features, s", best(runs, "rewindow", 0), 2),
+        _at_most("largest stored profile, bytes", _detail(runs, "stored_size", "largest"), 4096),
+        _at_most("2,000 windows: memory of the last ÷ the 200th", _detail(runs, "daemon", "growth"), 1.05),
+    ]
+    return told
+
+
+def _ratio(runs: Runs, job: str, other: str, size: int) -> float | None:
+    a, b = best(runs, job, size), best(runs, other, size)
+    return a / b if a and b else None
+
+
+def _both(runs: Runs, size: int) -> float | None:
+    read, work, ours = (best(runs, job, size) for job in ("read_sql_postgres", "evidently", "ours_postgres"))
+    return (read + work) / ours if read and work and ours else None
+
+
+def _grown(runs: Runs, job: str, what: str) -> float | None:
+    a, b = best(runs, job, 10_000_000, what), best(runs, job, 1_000_000, what)
+    return a / b if a and b else None
+
+
+def _detail(runs: Runs, job: str, name: str) -> float | None:
+    return next((float(run["detail"][name]) for run in runs if run["job"] == job and "detail" in run), None)
+
+
+def _at_most(name: str, value: float | None, limit: float) -> dict[str, Any]:
+    return {"target": name, "limit": f"≤ {limit:g}", "value": value, "met": None if value is None else value <= limit}
+
+
+def _at_least(name: str, value: float | None, limit: float) -> dict[str, Any]:
+    return {"target": name, "limit": f"≥ {limit:g}", "value": value, "met": None if value is None else value >= limit}
+
+
+def text(report: dict[str, Any]) -> str:
+    """Two tables in Markdown: what was measured, and the targets."""
+    lines = ["| what | rows | seconds | peak MB | ÷ floor |", "|---|---:|---:|---:|---:|"]
+    for row in report["table"]:
+        name, size = NAMES.get(row["job"], row["job"]), f"{row['rows']:,}" if row["rows"] else ""
+        lines.append(
+            f"| {name} | {size} | {_number(row['seconds'])} | {_number(row['peak_mb'])} | {_number(row['to_floor'])} |"
+        )
+    lines += ["", "| target | limit | measured | |", "|---|---:|---:|---|"]
+    for row in report["targets"]:
+        word = {True: "met", False: "**missed**", None: "not measured"}[row["met"]]
+        lines.append(f"| {row['target']} | {row['limit']} | {_number(row['value'])} | {word} |")
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
