@@ -17,8 +17,8 @@ from benchmarks.data import SEED
 from detectors import DETECTORS
 from detectors.edges import EdgeBuilder
 from detectors.kernel import NumericCounter
-from detectors.profiles import Column, NumericProfile, NumericSpec, merge_all, to_bytes
-from monitor import baselines, counting
+from detectors.profiles import Column, NumericProfile, NumericSpec, to_bytes
+from monitor import baselines, counting, rewindowing
 from monitor.config import ModelConfig, SourceConfig
 from monitor.models import StoredProfile, Window
 from monitor.sources import open_source
@@ -42,15 +42,14 @@ def rewindow(folder: Path, *, days: int = 90, features: int = 500) -> Run:
         store.save_profiles(kept, baseline_id=baseline.id)
 
     def run() -> dict[str, Any]:
-        by_column: dict[str, list[Any]] = {}
-        for each in store.profiles("m", start=START, end=START + timedelta(days=days)):
-            by_column.setdefault(each.column, []).append(each.profile)
+        half = START + timedelta(days=days // 2)
+        old = rewindowing.merged(store, "m", start=START, end=half)
+        new = rewindowing.merged(store, "m", start=half, end=START + timedelta(days=days))
         values = 0
-        for name, parts in by_column.items():
-            old, new = merge_all(parts[: days // 2]), merge_all(parts[days // 2 :])
-            values += DETECTORS["psi"].function(columns[name].spec, old, new).value is not None
-            values += DETECTORS["ks"].function(columns[name].spec, old, new).value is not None
-        return {"features": len(by_column), "values": values}
+        for name in old:
+            values += DETECTORS["psi"].function(columns[name].spec, old[name], new[name]).value is not None
+            values += DETECTORS["ks"].function(columns[name].spec, old[name], new[name]).value is not None
+        return {"features": len(old), "values": values}
 
     return run
 

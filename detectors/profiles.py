@@ -391,9 +391,11 @@ def from_bytes(blob: bytes) -> ColumnProfile:
     kind, reader = _open(blob, _NUMERIC + _THINNED + _CATEGORICAL, "profile")
     try:
         if kind in (_NUMERIC, _THINNED):
-            n, missing, pos_inf, neg_inf, *moments = reader.unpack(_NUMERIC_HEAD)
+            n, missing, pos_inf, neg_inf, low, high, mean, m2, low_sum, high_sum = reader.unpack(_NUMERIC_HEAD)
             cells, kept = _read_thinned(reader) if kind == _THINNED else (_read_cells(reader), None)
-            return replace(NumericProfile(n, missing, pos_inf, neg_inf, cells, *moments), kept=kept)
+            return NumericProfile(
+                n, missing, pos_inf, neg_inf, cells, low, high, mean, m2, low_sum, high_sum, kept
+            )  # fmt: skip
         (n, missing, unseen, *heavy), counts, names = reader.planes().tolist(), reader.planes(), reader.texts()
         return CategoricalProfile(n, missing, unseen, counts, dict(zip(names, heavy, strict=True)))
     except (struct.error, ValueError, TypeError, IndexError) as error:
@@ -494,9 +496,12 @@ class _Reader:
         length = _COUNT.unpack(self.take(8))[0]
         n_planes = self.take(1)[0]
         data = np.frombuffer(self.take(length * n_planes), dtype=np.uint8).reshape(n_planes, length)
-        table = np.zeros((length, 8), dtype=np.uint8)
-        table[:, :n_planes] = data.T
-        return table.view("<i8").reshape(-1).astype(np.int64, copy=False)
+        if n_planes == 1:
+            return data[0].astype(np.int64)
+        numbers = np.zeros(length, dtype=np.uint64)
+        for place in range(n_planes):
+            numbers |= data[place].astype(np.uint64) << np.uint64(8 * place)
+        return numbers.view(np.int64)
 
     def texts(self) -> list[str]:
         return [self.take(size).decode("utf-8", "surrogatepass") for size in self.planes().tolist()]
