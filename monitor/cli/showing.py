@@ -88,7 +88,8 @@ def words(result: Result) -> str:
     """What changed, or why nothing can be said."""
     if result.metric == "n_rows":
         return _volume(result)
-    text = str(result.detail.get("what") or result.detail.get("reason") or "").replace("_", " ")
+    what, reason = str(result.detail.get("what") or ""), str(result.detail.get("reason") or "").replace("_", " ")
+    text = (what or reason) if result.verdict.decides else ": ".join(part for part in (reason, what) if part)
     against = result.detail.get("against")
     return f"{text} (window before)" if against == "previous" and text else text
 

@@ -60,9 +60,12 @@ class PermanentSourceError(SourceError):
 
 
 def missing(what: str, name: str, *, among: Iterable[str], where: str) -> PermanentSourceError:
-    """Say that a table or column is not there, and which names come closest."""
-    near = closest(name, among)
+    """Say that a table or column is not there, and which names come closest, else which there are."""
+    known = list(dict.fromkeys(among))
+    near = closest(name, known)
     hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    if known and not near:
+        hint = f"; there is {', '.join(known[:6])}" + (f" and {len(known) - 6} more" if len(known) > 6 else "")
     return PermanentSourceError(f"{where}: there is no {what} {name!r}{hint}", reason=f"{what}_missing", closest=near)
 
 

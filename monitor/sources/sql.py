@@ -466,7 +466,7 @@ class Database:
             except sa.exc.SQLAlchemyError:
                 found = False
             if not found:
-                raise missing("table", table, among=here, where=self.where)
+                raise missing("table", table, among=here or _elsewhere(inspector, name), where=self.where)
 
     def _declared(self, connection: sa.Connection, relation: Relation, result: Any) -> dict[str, str]:
         """Column types by name: from the catalogue for tables, from the result's description for queries."""
@@ -523,6 +523,17 @@ class Database:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def _elsewhere(inspector: sa.Inspector, table: str) -> list[str]:
+    """The same name in the other schemas, and all that is there if it is in none: for the hint."""
+    named = [(schema, name) for schema in inspector.get_schema_names() if schema not in _SYSTEM
+             for name in (*inspector.get_table_names(schema), *inspector.get_view_names(schema))]  # fmt: skip
+    same = [f"{schema}.{name}" for schema, name in named if name == table]
+    return same or [f"{schema}.{name}" for schema, name in named]
+
+
+_SYSTEM = frozenset({"information_schema", "pg_catalog", "mysql", "performance_schema", "sys"})
 
 
 def _forgive_far_times(connection: Any, _record: Any) -> None:
