@@ -2,6 +2,7 @@
 #   make demo        sixty days of a credit model with planted incidents: found, reported, drawn
 #   make test        the tests of a few minutes            make test-all   the slow ones too
 #   make lint        style and types                       make wheel      dist/*.whl
+#   make calibrate  false alarms and power of the verdicts, beside the peers' defaults (minutes)
 #   make lock        new constraints.txt                   make clean      remove what is made here
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +14,7 @@ TOO_OLD := Python 3.11 or newer is needed, and $(PYTHON) is not. Name one that i
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-all lint wheel lock clean
+.PHONY: help install demo test test-all lint calibrate wheel lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -45,6 +46,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+calibrate: $(READY)
+	$(BIN)/python benchmarks/calibrate.py
 
 wheel: $(READY)
 	$(BIN)/python -m hatchling build -t wheel

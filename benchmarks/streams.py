@@ -12,7 +12,7 @@ from scipy.special import ndtri
 
 Counts = npt.NDArray[np.int64]
 Stream = Callable[[np.random.Generator, int, int], Counts]
-"""``(rng, windows, rows)`` → counts of successive windows, shape ``(windows, B)``; the last bin is of missing values."""
+"""``(rng, windows, rows)`` → counts of successive windows, ``(windows, B)``; the last bin is of missing values."""
 
 BINS = 10
 _CUTS = ndtri(np.arange(1, BINS) / BINS)

@@ -29,6 +29,9 @@ from detectors.statistic import MIN_EXPECTED, bins_of, probability
 Part = Literal["values", "level", "missing", "new"]
 
 
+_FEWEST_BINS = 5
+
+
 @dataclass(frozen=True, eq=False)
 class History:
     """Counts of one column in the windows that show how far it wanders without change, oldest first.
@@ -244,7 +247,9 @@ def _values_part(
     n, m = float(current.sum()), float(reference.sum())
     worth = 1.0
     for _ in range(2):
-        enough = MIN_EXPECTED * worth * (n + m) / min(n, m)
+        enough = MIN_EXPECTED * (n + m) / min(n, m)
+        if worth > 1:  # but never down to a few bins: a column that wanders by whole bins is not made calmer by it
+            enough = max(enough, min(worth * enough, (n + m) / _FEWEST_BINS))
         starts = pool(reference + current, enough)
         r, c = np.add.reduceat(reference, starts), np.add.reduceat(current, starts)
         before = np.add.reduceat(past, starts, axis=1) if len(past) else past

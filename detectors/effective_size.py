@@ -133,7 +133,8 @@ def of_deviations(moved: FloatArray, freedom: int, *, rows: float, n_groups: int
     count as fewer windows.
     """
     n_windows = len(moved)
-    squares = np.linalg.svd(moved, compute_uv=False)[:freedom] ** 2
+    gram = moved @ moved.T if n_windows < moved.shape[1] else moved.T @ moved
+    squares = np.maximum(np.linalg.eigvalsh(gram)[::-1], 0.0)[:freedom]
     total = float(squares.sum())
     if total <= 0:
         return Dependence(np.ones(freedom), n_windows - n_groups, 1.0, rows, n_windows)

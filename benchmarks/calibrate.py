@@ -1,0 +1,419 @@
+"""How often verdicts are wrong without drift, and what they find with it, beside the peers' defaults: seeded tables.
+
+`make calibrate` prints them; ``--write`` puts them into docs/statistics.md with the date, ``--quick`` takes a tenth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.streams import BINS, KINDS, Counts, of_shares
+from detectors.change import History, change
+from detectors.effective_size import MIN_WINDOWS, measure, measure_score
+from detectors.profiles import (
+    CategoricalProfile,
+    CategoricalSpec,
+    ColumnProfile,
+    ColumnSpec,
+    NumericProfile,
+    NumericSpec,
+)
+from detectors.psi import psi_terms
+from monitor import budget
+
+SEED = 20261121
+DOCS = Path(__file__).parents[1] / "docs" / "statistics.md"
+BEGIN, END = "<!-- calibrate: begin -->", "<!-- calibrate: end -->"
+ALPHAS = (0.01, 0.001)
+ROWS = (200, 1000, 10_000, 100_000)
+BASELINES = (1000, 10_000, 100_000, 1_000_000)
+ROW_BUDGET = {"AR(1) 0.5": 1e8, "AR(1) 0.9": 1e8, "weekly season": 1e8}
+"""Rows that a cell may draw where rows have to be drawn one by one."""
+
+
+# --- counts as profiles --------------------------------------------------------------------------
+
+
+def spec_of(n_bins: int) -> ColumnSpec:
+    """A numeric column with so many bins of values; beyond 20 of them, categories."""
+    if n_bins > 20:
+        return CategoricalSpec(tuple(f"c{place:04}" for place in range(n_bins)))
+    bounds = np.append(np.arange(0, 2 * n_bins, 2), 2 * n_bins - 1)
+    return NumericSpec(np.arange(n_bins - 1.0), np.zeros(n_bins - 1), bounds)
+
+
+def profile_of(spec: ColumnSpec, counts: Counts) -> ColumnProfile:
+    n, missing, values = int(counts.sum()), int(counts[-1]), counts[:-1]
+    if isinstance(spec, CategoricalSpec):
+        return CategoricalProfile(n, missing, 0, values.copy(), {})
+    cells = np.zeros(spec.n_cells, dtype=np.int64)
+    cells[0::2] = values
+    return NumericProfile(n, missing, 0, 0, cells, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0)
+
+
+def history_from(spec: ColumnSpec, windows: Counts, groups: Counts | None = None) -> History:
+    if isinstance(spec, CategoricalSpec):
+        windows = np.insert(windows, windows.shape[1] - 1, 0, axis=1)
+    return History(windows, groups)
+
+
+# --- 1: false alarms -----------------------------------------------------------------------------
+
+
+def false_alarms(kind: str, n: int, baseline: int, *, scale: float) -> tuple[str, int, int, str, int, float, float]:
+    """Share of drift-free windows below each nominal level, with what the test had to go by.
+
+    The baseline is cut into windows of ``n`` rows; where that gives fewer than eight, thirty windows of production
+    before the tested ones show how far shares wander, as in the service.
+    """
+    rng = np.random.default_rng([SEED, abs(hash_of(kind)), n, baseline])
+    stream, n_windows = KINDS[kind], baseline // n
+    by_production = n_windows < MIN_WINDOWS
+    n_history, per = (30 if by_production else min(n_windows, 60)), 20
+    rows = (n_history + per) * n + (baseline if by_production else 0)
+    wanted = int(np.clip(ROW_BUDGET.get(kind, math.inf) / rows, 20, 500) * scale)
+    hits, total = np.zeros(len(ALPHAS)), 0
+    for _ in range(max(4, wanted)):
+        drawn = stream(rng, n_history + per, n)
+        spec = spec_of(drawn.shape[1] - 1)
+        groups = np.arange(n_history) % 7 if kind == "weekly season" and n_history >= 21 else None
+        if by_production:
+            reference = stream(rng, 1, baseline)[0]
+            worth = max(1.0, baseline / n)
+        else:
+            reference = drawn[:n_history].sum(axis=0)
+            worth = float(n_history)
+            if n_windows > n_history:  # more of the same: only the reference grows
+                reference = reference + stream(rng, 1, (n_windows - n_history) * n)[0]
+                worth = float(n_windows)
+        known = history_from(spec, drawn[:n_history], groups if not by_production else None)
+        for place in range(per):
+            side, its = reference, worth
+            if groups is not None and not by_production:
+                same = drawn[:n_history][groups == (n_history + place) % 7]
+                side, its = same.sum(axis=0), float(len(same))
+            test = change(
+                spec,
+                profile_of(spec, side),
+                profile_of(spec, drawn[n_history + place]),
+                history=known,
+                reference_windows=its,
+            )
+            hits += [test.can_tell and test.p_value <= alpha for alpha in ALPHAS]
+            total += 1
+    source = "production" if by_production else "baseline"
+    return (kind, n, baseline, source, total, *(hits / total))
+
+
+def hash_of(text: str) -> int:
+    return int.from_bytes(text.encode()[:6], "little")
+
+
+def table_false_alarms(pool: ProcessPoolExecutor, scale: float) -> str:
+    cells = [(kind, n, baseline) for kind in KINDS for n in ROWS for baseline in BASELINES]
+    futures = [pool.submit(false_alarms, *cell, scale=scale) for cell in cells]
+    rows = [
+        "| rows are | n | baseline | wander known from | windows tested | below 0.01 | below 0.001 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for future in futures:
+        kind, n, baseline, source, total, first, second = future.result()
+        rows.append(f"| {kind} | {n:,} | {baseline:,} | {source} | {total:,} | {first:.4f} | {second:.4f} |")
+    return "\n".join(rows)
+
+
+# --- 2: model-years ------------------------------------------------------------------------------
+
+
+def model_years(
+    years: int, *, look: str, n: int, confirm: int, seed: int, n_features: int = 50
+) -> tuple[int, int, int]:
+    """Pages of evidence alone (any effect), and with the limit of PSI 0.2, over drift-free years of 50 features.
+
+    Half of the rows of each feature share one cause. The baseline are 28 days of windows.
+    """
+    rng = np.random.default_rng([SEED, seed, n, confirm])
+    per_day = 24 if look == "hourly" else 1
+    n_base, n_look = 28 * per_day, 365 * per_day
+    period = timedelta(days=1) / per_day
+    spent = budget.spend(1, timedelta(days=90), look=period, check="feature_drift", n_tests=n_features)
+    pages = beyond = 0
+    for _ in range(years):
+        paged, paged_far = np.zeros(n_look, dtype=bool), np.zeros(n_look, dtype=bool)
+        common = rng.multinomial(n // 2, np.full(BINS, 1 / BINS), size=n_base + n_look)
+        for _ in range(n_features):
+            own = rng.multinomial(n - n // 2, np.full(BINS, 1 / BINS), size=n_base + n_look)
+            counts = common[:, rng.permutation(BINS)] + own
+            bad, far = _bad_windows(counts, n_base, spent=spent, confirm=confirm, n_features=n_features)
+            run, run_far = bad.copy(), (bad & far)
+            for lag in range(1, confirm):
+                run[lag:] &= bad[:-lag]
+                run_far[lag:] &= (bad & far)[:-lag]
+                run[:lag] = run_far[:lag] = False
+            paged |= run
+            paged_far |= run_far
+        pages += int(paged.sum())
+        beyond += int(paged_far.sum())
+    return years, pages, beyond
+
+
+def _bad_windows(
+    counts: Counts, n_base: int, *, spent: float, confirm: int, n_features: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which windows are significant, by the same laws as the service, and which are beyond PSI 0.2, all at once."""
+    base, looks = counts[:n_base], counts[n_base:]
+    n, m = float(looks[0].sum()), float(base.sum())
+    dependence = measure(base)
+    law = dependence.law(n, m, reference_windows=n_base)
+    own, shared = dependence.spread(n), dependence.spread(m, n_base)
+    alike = (dependence.first_lag * own + shared) / (own + shared)
+    alpha = budget.level(spent, confirm=confirm, alike=alike, check="feature_drift", n_tests=n_features)
+    q, p = looks / n, base.sum(axis=0) / m
+    pooled = (looks + base.sum(axis=0)) / (n + m)
+    values = ((q - p) ** 2 / pooled).sum(axis=1) > law.critical(alpha / 2)
+    scores = stats.norm.ppf((np.arange(BINS) + 0.5) / BINS)
+    scores = (scores - scores.mean()) / scores.std()
+    level = measure_score(base, scores)
+    spread = level.spread(n) + level.spread(m, n_base)
+    moved = np.abs((q - p) @ scores) / math.sqrt(spread) > -stats.t.ppf(alpha / 4, min(level.df, 1e9))
+    effect = np.array([psi_terms(p, row, floor=1e-4).sum() for row in q[values | moved]])
+    far = np.zeros(len(q), dtype=bool)
+    far[values | moved] = effect - law.mean >= 0.2
+    return values | moved, far
+
+
+def table_model_years(pool: ProcessPoolExecutor, scale: float) -> str:
+    rows = [
+        "| looks | rows a window | confirm | model-years | budget a year | pages a year, any effect | 95 % interval "
+        "| pages a year, limit PSI 0.2 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    plans = [("daily", 1000, 1), ("daily", 1000, 2), ("hourly", 200, 1), ("hourly", 200, 2)]
+    parts = 10
+    for look, n, confirm in plans:
+        years = max(1, round(200 * scale / parts))
+        jobs = [pool.submit(model_years, years, look=look, n=n, confirm=confirm, seed=seed) for seed in range(parts)]
+        found = np.array([job.result() for job in jobs]).sum(axis=0)
+        total, pages, beyond = (int(x) for x in found)
+        low = stats.chi2.ppf(0.025, 2 * pages) / 2 if pages else 0.0
+        high = stats.chi2.ppf(0.975, 2 * pages + 2) / 2
+        rows.append(
+            f"| {look} | {n} | {confirm} | {total} | {365 / 90:.2f} | {pages / total:.3f} "
+            f"| {low / total:.3f} – {high / total:.3f} | {beyond / total:.3f} |"
+        )
+    return "\n".join(rows)
+
+
+# --- 3: the smallest detectable effect -----------------------------------------------------------
+
+
+def found_share(n: int, each: int, alpha: float, *, reps: int) -> tuple[int, int, float, float, float]:
+    """Share of windows in which a change of exactly the stated smallest detectable size is found."""
+    rng = np.random.default_rng([SEED, n, each])
+    p = np.full(BINS, 1 / BINS)
+    spec, found, sizes = spec_of(BINS), 0, []
+    for _ in range(reps):
+        base = of_shares(p)(rng, 30, n // each) * each
+        known, reference = history_from(spec, base), profile_of(spec, base.sum(axis=0))
+        still = profile_of(spec, of_shares(p)(rng, 1, n // each)[0] * each)
+        size = change(spec, reference, still, history=known).smallest_detectable(alpha) or math.inf
+        direction = rng.permutation(np.array([1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 0.0, 0.0]))
+        moved = p + direction * math.sqrt(size / float((direction**2 / p).sum()))
+        if (moved <= 0).any():
+            continue
+        window = profile_of(spec, of_shares(moved)(rng, 1, n // each)[0] * each)
+        found += change(spec, reference, window, history=known).p_value <= alpha
+        sizes.append(size)
+    return n, each, alpha, float(np.mean(sizes)), found / len(sizes)
+
+
+def table_detectable(pool: ProcessPoolExecutor, scale: float) -> str:
+    rows = ["| n | rows per entity | α | stated (PSI) | found |", "|---|---|---|---|---|"]
+    plans = [(n, each, alpha) for n in (500, 2000, 10_000) for each in (1, 5) for alpha in (0.001, 1e-4)]
+    for job in [pool.submit(found_share, *plan, reps=int(1500 * scale)) for plan in plans]:
+        n, each, alpha, size, share = job.result()
+        rows.append(f"| {n:,} | {each} | {alpha:g} | {size:.4f} | {share:.1%} |")
+    return "\n".join(rows)
+
+
+# --- 4: power beside the peers -------------------------------------------------------------------
+
+Sample = np.ndarray
+Change_ = Callable[[np.random.Generator, Sample, int], Sample]
+DAYS = 14
+
+
+def _shift(size: float) -> Change_:
+    return lambda _, x, __: x + size
+
+
+def _scale(factor: float) -> Change_:
+    return lambda _, x, __: x * factor
+
+
+def _nulls(rate: float) -> Change_:
+    return lambda rng, x, _: np.where(rng.random(len(x)) < rate, np.nan, x)
+
+
+def _trend(per_day: float) -> Change_:
+    return lambda _, x, day: x + per_day * (day + 1)
+
+
+CHANGES: dict[str, Change_] = {
+    "nothing": lambda _, x, __: x,
+    **{f"mean + {size} σ": _shift(size) for size in (0.1, 0.2, 0.3, 0.5, 1.0)},
+    **{f"scale × {factor}": _scale(factor) for factor in (1.25, 1.5, 2.0)},
+    "nulls 2 % → 6 %": _nulls(0.0408),
+    "trend 0.05 σ a day": _trend(0.05),
+}
+OURS = ("ours: alert", "ours: warn or worse", "ours: significant")
+METHODS = (*OURS, "Evidently", "NannyML", "KS 0.05 Bonferroni", "PSI 0.1", "PSI 0.2")
+
+
+def power(name: str, *, n: int, reps: int, n_columns: int = 50) -> dict[str, tuple[float, float]]:
+    """Share of streams in which each method fires within 14 days of the onset, and after how many days it does.
+
+    Rows are standard normal with 2 % nulls; 28 days of baseline. Ours alert after two windows in a row, the peers at
+    the first. NannyML: Jensen–Shannon over Doane's bins, mean + 3 σ over ten reference chunks. Evidently: Wasserstein
+    over σ of at least 0.1 (its default beyond 1000 reference rows).
+    """
+    rng = np.random.default_rng([SEED, hash_of(name), n])
+    first: dict[str, list[int]] = {method: [] for method in METHODS}
+    for _ in range(reps):
+        base = rng.standard_normal((28, n))
+        base[rng.random(base.shape) < 0.02] = np.nan
+        judges = _judges(base, n_columns)
+        series = {method: np.zeros(DAYS, dtype=bool) for method in METHODS}
+        for day in range(DAYS):
+            rows = rng.standard_normal(n)
+            rows[rng.random(n) < 0.02] = np.nan
+            for method, bad in judges(CHANGES[name](rng, rows, day)).items():
+                series[method][day] = bad
+        for method, bad in series.items():
+            fires = bad & np.append(False, bad[:-1]) if method in OURS else bad
+            if fires.any():
+                first[method].append(int(fires.argmax()) + 1)
+    return {m: (len(days) / reps, float(np.mean(days)) if days else math.nan) for m, days in first.items()}
+
+
+def _judges(base: Sample, n_columns: int) -> Callable[[Sample], dict[str, bool]]:
+    flat = base[~np.isnan(base)]
+    cuts = np.quantile(flat, np.arange(1, BINS) / BINS)
+    spec = spec_of(BINS)
+
+    def counts(rows: Sample) -> Counts:
+        present = rows[~np.isnan(rows)]
+        values = np.bincount(np.searchsorted(cuts, present), minlength=BINS)
+        return np.append(values, len(rows) - len(present)).astype(np.int64)
+
+    windows = np.array([counts(row) for row in base])
+    known, reference = history_from(spec, windows), profile_of(spec, windows.sum(axis=0))
+    p_all = windows.sum(axis=0) / windows.sum()
+    sigma, sorted_base = float(flat.std()), np.sort(flat)
+    doane = np.histogram_bin_edges(flat, "doane")
+    p_doane = np.histogram(flat, doane)[0] / len(flat)
+
+    def js(rows: Sample) -> float:
+        present = rows[~np.isnan(rows)]
+        q = np.append(np.histogram(present, doane)[0], 0) / max(1, len(present))
+        q[-1] = max(0.0, 1 - q.sum())
+        p = np.append(p_doane, 0)
+        middle = (p + q) / 2
+        with np.errstate(divide="ignore", invalid="ignore"):
+            parts = np.where(p > 0, p * np.log2(p / middle), 0) + np.where(q > 0, q * np.log2(q / middle), 0)
+        return math.sqrt(max(0.0, parts.sum() / 2))
+
+    chunks = [js(chunk) for chunk in np.array_split(flat, 10)]
+    limit = float(np.mean(chunks) + 3 * np.std(chunks))
+    spent = budget.spend(1, timedelta(days=90), look=timedelta(days=1), check="feature_drift", n_tests=n_columns)
+    for_shares = budget.spend(1, timedelta(days=90), look=timedelta(days=1), check="quality", n_tests=2 * n_columns)
+
+    def judge(rows: Sample) -> dict[str, bool]:
+        c = counts(rows)
+        present = rows[~np.isnan(rows)]
+        test = change(spec, reference, profile_of(spec, c), history=known)
+        alpha = budget.level(spent, confirm=2, alike=test.alike, check="feature_drift", n_tests=n_columns)
+        value = float(psi_terms(p_all, c / c.sum(), floor=1e-4).sum())
+        effect = value - test.bias_factor * BINS * (1 / len(rows) + 1 / base.size)
+        distance = float(stats.ks_2samp(sorted_base[::7], present, method="asymp").statistic)
+        sure = test.p_value <= alpha
+        nulls = c[-1] / c.sum() - p_all[-1]
+        beta = budget.level(for_shares, confirm=2, alike=0.0, check="quality", n_tests=2 * n_columns)
+        sure_nulls = test.parts.get("missing", 1.0) <= beta
+        ks = stats.ks_2samp(sorted_base, present, method="asymp").pvalue
+        return {
+            "ours: alert": (sure and max(effect, distance) >= 0.2) or (sure_nulls and nulls >= 0.10),
+            "ours: warn or worse": (sure and max(effect, distance) >= 0.1) or (sure_nulls and nulls >= 0.02),
+            "ours: significant": sure,
+            "Evidently": stats.wasserstein_distance(sorted_base[::7], present) / sigma >= 0.1,
+            "NannyML": js(rows) > limit,
+            "KS 0.05 Bonferroni": ks <= 0.05 / n_columns,
+            "PSI 0.1": value >= 0.1,
+            "PSI 0.2": value >= 0.2,
+        }
+
+    return judge
+
+
+def table_power(pool: ProcessPoolExecutor, scale: float) -> str:
+    n = 1000
+    rows = ["| change | " + " | ".join(METHODS) + " |", "|---|" + "---|" * len(METHODS)]
+    jobs = {name: pool.submit(power, name, n=n, reps=int(200 * scale)) for name in CHANGES}
+    for name, job in jobs.items():
+        found = job.result()
+        cells = [f"{share:.0%}" + (f", {days:.1f} d" if share else "") for share, days in found.values()]
+        rows.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+# --- all of it -----------------------------------------------------------------------------------
+
+TABLES = {
+    "False alarms of the test of one column": table_false_alarms,
+    "Pages in drift-free model-years": table_model_years,
+    "The stated smallest detectable change is found": table_detectable,
+    "What is found within 14 days, and after how many, beside the peers' defaults": table_power,
+}
+
+
+def main(arguments: Iterable[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the repetitions")
+    parser.add_argument("--write", action="store_true", help="write the tables into docs/statistics.md")
+    parser.add_argument("--only", type=int, choices=range(1, 5), help="one table")
+    given = parser.parse_args(None if arguments is None else list(arguments))
+    scale, began = (0.1 if given.quick else 1.0), time.monotonic()
+    with ProcessPoolExecutor(2) as pool:
+        for number, (title, table) in enumerate(TABLES.items(), 1):
+            if given.only not in (None, number):
+                continue
+            told = f"Measured on {datetime.now(UTC):%Y-%m-%d}, seed {SEED}:\n\n{table(pool, scale)}\n"
+            print(f"\n### {title}\n\n{told}\n({time.monotonic() - began:.0f} s)", flush=True)
+            if given.write:
+                write(title, told)
+
+
+def write(title: str, told: str) -> None:
+    """Put one table into the documentation, in place of what stood there."""
+    before, rest = DOCS.read_text(encoding="utf-8").split(BEGIN)
+    block, after = rest.split(END)
+    parts = dict(part.split("\n", 1) for part in block.split("### ")[1:])
+    parts[title] = f"\n{told}\n"
+    block = "".join(f"### {name}\n{parts[name]}" for name in TABLES if name in parts)
+    DOCS.write_text(f"{before}{BEGIN}\n{block}{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
