@@ -1,77 +1,129 @@
 """What the labels that have landed say about all of them, when *which* label lands first is not random.
 
 A fraud is confirmed in days, its absence after months; so the labels of a young window are nearly all positive.  The
-delay law F_y(a) = P(landed by age a | class y) is learned from older windows, and corrects for that; where a class
-could not have been observed yet there is no answer.
+delay law F_y(a) = P(landed by age a | class y) is learned from older windows, per stratum of predictions where the data
+allow, and corrects for that; where a class could not have been observed yet there is no answer.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
-from detectors.classification import Measure
-from detectors.intervals import wilson
 from detectors.profiles import FloatArray, IntArray, ProfileError
 
 MIN_COMPLETENESS = 0.02
 """Below this share of a class having landed, a label of it would stand for more than 50 others: no answer."""
+MIN_LABELS = 30
+"""Labels of a class from which its law may be learned."""
+POOLING = 300
+"""A stratum's own law weighs ``n / (n + POOLING)`` against that of its class, n being its labels of that class."""
+
+_HEADER = struct.Struct("<4sBHI")
+_MAGIC = b"DLAY"
+_VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
 class DelayCounts:
-    """Sufficient counts of label delays; those of several groups of predictions add up.
+    """Sufficient counts of label delays in K strata of predictions; those of several groups of predictions add up.
 
     Parameters
     ----------
     edges
         Increasing ages in seconds, shape ``(D + 1,)``, from 0; bin ``d`` is ``(edges[d], edges[d + 1]]`` (bin 0 with
-        its left end).
+        its left end).  What lands later than the last edge is not part of the law.
     landed
-        Labels of class y with a delay in bin d, of predictions old enough for the bin to be over: shape ``(2, D)``.
+        Labels of class y with a delay in bin d, of predictions old enough for the bin to be over: ``(K, 2, D)``.
     at_risk
-        Of the same predictions, labels of class y with a delay in bin d or before: shape ``(2, D)``.
+        Of the same predictions, labels of class y with a delay in bin d or before: shape ``(K, 2, D)``.
+    ripe, ripe_labelled
+        Predictions as old as the last edge, and how many of them have a label: shape ``(K,)``.
     """
 
     edges: FloatArray
     landed: IntArray
     at_risk: IntArray
+    ripe: IntArray
+    ripe_labelled: IntArray
+
+    @property
+    def n(self) -> IntArray:
+        """Labels that the law of each class rests on, shape ``(2,)``."""
+        return np.asarray(self.landed.sum(axis=(0, 2)), dtype=np.int64)
+
+
+def age_edges(horizon: float, bins: int = 120) -> FloatArray:
+    """Ages up to ``horizon`` seconds, finer where labels are young: ``horizon (i / bins)²``."""
+    return np.asarray(horizon * (np.arange(bins + 1) / bins) ** 2, dtype=np.float64)
 
 
 def count_delays(
-    delays: npt.ArrayLike, labels: npt.ArrayLike, ages: npt.ArrayLike, *, edges: FloatArray
+    delays: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    ages: npt.ArrayLike,
+    *,
+    edges: FloatArray,
+    strata: npt.ArrayLike | None = None,
+    n_strata: int = 1,
 ) -> DelayCounts:
     """Count delays of labels that have landed.
 
     Parameters
     ----------
     delays
-        Landing time less prediction time in seconds, shape ``(n,)``; NaN where no label has landed.  Negative delays
-        count as 0.
+        Landing time less prediction time in seconds, shape ``(n,)``; NaN where no label has landed, or where it is not
+        known when.  Negative delays count as 0.
     labels
         0 or 1 (bool), shape ``(n,)``; NaN where no label has landed.
     ages
         Age of each prediction as of now, in seconds, shape ``(n,)``.
+    strata
+        Number of each prediction's stratum, below ``n_strata``, shape ``(n,)``; absent: all in stratum 0.
     """
     delay, label, age = (np.asarray(part, dtype=np.float64) for part in (delays, labels, ages))
     if not delay.shape == label.shape == age.shape:
         raise ValueError(f"delays, labels and ages differ in shape: {delay.shape}, {label.shape}, {age.shape}")
+    stratum = np.zeros(delay.shape, np.int64) if strata is None else np.asarray(strata, dtype=np.int64)
     n_bins = len(edges) - 1
-    held = ~np.isnan(delay) & ~np.isnan(label) & (delay <= age)
+    known = ~np.isnan(label)
+    held = known & ~np.isnan(delay) & (delay <= age) & (delay <= edges[-1])
     place = np.searchsorted(edges[1:], np.maximum(delay[held], 0.0), side="left")
     over = np.searchsorted(edges[1:], age[held], side="right")  # this many bins are over
-    label_class = (label[held] != 0).astype(np.int64)
+    cell = (stratum[held], (label[held] != 0).astype(np.int64))
     inside = place < over
     # Each label is in its own bin's events, and at risk in every bin from its own to the last that is over.
-    landed, at_risk = np.zeros((2, n_bins), np.int64), np.zeros((2, n_bins + 1), np.int64)
-    np.add.at(landed, (label_class[inside], place[inside]), 1)
-    np.add.at(at_risk, (label_class[inside], place[inside]), 1)
-    np.add.at(at_risk, (label_class[inside], over[inside]), -1)
-    return DelayCounts(np.asarray(edges, dtype=np.float64), landed, np.cumsum(at_risk, axis=1)[:, :-1])
+    landed, at_risk = np.zeros((n_strata, 2, n_bins), np.int64), np.zeros((n_strata, 2, n_bins + 1), np.int64)
+    mine = tuple(part[inside] for part in cell)
+    np.add.at(landed, (*mine, place[inside]), 1)
+    np.add.at(at_risk, (*mine, place[inside]), 1)
+    np.add.at(at_risk, (*mine, over[inside]), -1)
+    ripe = age >= edges[-1]
+    return DelayCounts(
+        np.asarray(edges, dtype=np.float64),
+        landed,
+        np.cumsum(at_risk, axis=2)[:, :, :-1],
+        np.bincount(stratum[ripe], minlength=n_strata).astype(np.int64),
+        np.bincount(stratum[ripe & known], minlength=n_strata).astype(np.int64),
+    )
+
+
+def no_delays(edges: FloatArray, n_strata: int = 1) -> DelayCounts:
+    """The counts of no predictions."""
+    return count_delays([], [], [], edges=edges, n_strata=n_strata)
+
+
+def fits(first: DelayCounts, second: DelayCounts) -> bool:
+    """Whether two counts are over the same ages and strata."""
+    return first.landed.shape == second.landed.shape and np.array_equal(first.edges, second.edges)
 
 
 def merge(first: DelayCounts, second: DelayCounts) -> DelayCounts:
@@ -80,11 +132,60 @@ def merge(first: DelayCounts, second: DelayCounts) -> DelayCounts:
     Raises
     ------
     ProfileError
-        The two were counted over different ages.
+        The two were counted over different ages or strata.
     """
-    if not np.array_equal(first.edges, second.edges):
-        raise ProfileError("label delays were counted over different age bins")
-    return DelayCounts(first.edges, first.landed + second.landed, first.at_risk + second.at_risk)
+    if not fits(first, second):
+        raise ProfileError("label delays were counted over different age bins or strata")
+    return DelayCounts(
+        first.edges,
+        first.landed + second.landed,
+        first.at_risk + second.at_risk,
+        first.ripe + second.ripe,
+        first.ripe_labelled + second.ripe_labelled,
+    )
+
+
+def to_bytes(counts: DelayCounts) -> bytes:
+    """Pack for storage; :func:`from_bytes` gives the same counts back, on any machine."""
+    n_strata, _, n_bins = counts.landed.shape
+    whole = np.concatenate([
+        counts.landed.ravel(), counts.at_risk.ravel(), counts.ripe, counts.ripe_labelled
+    ])  # fmt: skip
+    body = counts.edges.astype("<f8").tobytes() + whole.astype("<i8").tobytes()
+    return _HEADER.pack(_MAGIC, _VERSION, n_strata, n_bins) + zlib.compress(body, 6)
+
+
+def from_bytes(blob: bytes) -> DelayCounts:
+    """Unpack what :func:`to_bytes` packed.
+
+    Raises
+    ------
+    ProfileError
+        The bytes are damaged, of something else, or of a newer version.
+    """
+    try:
+        magic, version, n_strata, n_bins = _HEADER.unpack_from(blob)
+        if magic != _MAGIC or version != _VERSION:
+            raise ProfileError(f"expected label delays of version {_VERSION}, found {magic!r} {version}")
+        body = zlib.decompress(blob[_HEADER.size :])
+        edges = np.frombuffer(body, "<f8", n_bins + 1).astype(np.float64)
+        cells = 2 * n_strata * n_bins
+        whole = np.frombuffer(body, "<i8", 2 * cells + 2 * n_strata, 8 * (n_bins + 1)).astype(np.int64)
+    except (struct.error, zlib.error, ValueError) as error:
+        if isinstance(error, ProfileError):
+            raise
+        raise ProfileError(f"these {len(blob)} bytes are not label delays: {error}") from error
+    shape = (n_strata, 2, n_bins)
+    return DelayCounts(
+        edges,
+        whole[:cells].reshape(shape),
+        whole[cells : 2 * cells].reshape(shape),
+        whole[2 * cells : 2 * cells + n_strata],
+        whole[2 * cells + n_strata :],
+    )
+
+
+# --- the law ---------------------------------------------------------------------------------------
 
 
 class Completeness(NamedTuple):
@@ -96,25 +197,74 @@ class Completeness(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DelayLaw:
-    """F_y(a) at the ends of the age bins: ``share`` and the variance of its logarithm, both shape ``(2, D + 1)``."""
+    """F_y(a) at the ends of the age bins: ``share`` and the variance of its logarithm, both ``(K, 2, D + 1)``.
+
+    Parameters
+    ----------
+    n
+        Labels of either class that it was learned from.
+    never
+        Mean and standard deviation, over windows, of the share of predictions that never get a label.
+    pace
+        For either class, the log pace of labels expected of the window in question: 0.1 is everything landing a tenth
+        sooner than in the windows learned from, on the whole.
+    clock
+        For either class, the standard deviation of a window's log pace around that.
+    """
 
     edges: FloatArray
     share: FloatArray
     log_variance: FloatArray
     n: tuple[int, int]
+    never: tuple[float, float] = (0.0, 0.0)
+    pace: tuple[float, float] = (0.0, 0.0)
+    clock: tuple[float, float] = (0.0, 0.0)
 
-    def completeness(self, age: float, label: int) -> Completeness:
+    def at(self, ages: FloatArray, *, pace: Sequence[float] | FloatArray | None = None) -> FloatArray:
+        """F at each age, shape ``(G, K, 2)``, where labels come ``e^pace`` times as fast as learned.
+
+        ``pace`` is by default that expected of the window in question.
+        """
+        pace = self.pace if pace is None else pace
+        found = np.empty((len(ages), self.share.shape[0], 2))
+        for label in (0, 1):
+            moved = ages * math.exp(pace[label])
+            place = np.clip(np.searchsorted(self.edges, moved, side="right") - 1, 0, len(self.edges) - 2)
+            width = self.edges[place + 1] - self.edges[place]
+            part = np.clip((moved - self.edges[place]) / width, 0.0, 1.0)
+            low, high = self.share[:, label, place], self.share[:, label, place + 1]
+            found[:, :, label] = (low + (high - low) * part).T
+        return found
+
+    def completeness(self, age: float, label: int, stratum: int = 0) -> Completeness:
         """The share of class ``label`` that has landed by ``age`` seconds; linear inside a bin."""
-        share = float(np.interp(age, self.edges, self.share[label]))
-        return Completeness(share, float(np.interp(age, self.edges, self.log_variance[label])))
+        share = float(np.interp(age, self.edges, self.share[stratum, label]))
+        return Completeness(share, float(np.interp(age, self.edges, self.log_variance[stratum, label])))
 
 
-def learn(counts: DelayCounts) -> DelayLaw:
+def learn(
+    counts: DelayCounts,
+    *,
+    windows: Sequence[DelayCounts] = (),
+    times: Sequence[float] | None = None,
+    target: float = 0.0,
+) -> DelayLaw:
     """Learn the delay law from predictions of any age.
 
     A young prediction shows only its short delays, which would make delays look short; so time is run backwards:
     ``g(d) = landed(d) / at_risk(d)`` is the probability that a label which landed by the end of bin d landed in it, and
-    ``F(a) = Π_{d > a} (1 - g(d))``, a Kaplan–Meier estimator in reverse, with Greenwood's variance of ``log F``.
+    ``F(a) = Π_{d > a} (1 - g(d))``, a Kaplan–Meier estimator in reverse, with Greenwood's variance of ``log F``.  The
+    law of a stratum is drawn towards that of its class as far as its own labels are few (``POOLING``).
+
+    Parameters
+    ----------
+    counts
+        Those of all predictions to learn from.
+    windows
+        The same, window by window: how much windows differ beyond chance becomes ``never``, ``pace`` and ``clock``.
+    times, target
+        When each of ``windows`` was, and when the window in question is, in days; by default windows follow each other
+        day by day, and the one in question is next.
 
     Notes
     -----
@@ -126,10 +276,37 @@ def learn(counts: DelayCounts) -> DelayLaw:
     S. W. Lagakos, L. M. Barraj & V. De Gruttola, "Nonparametric analysis of truncated survival data, with application
     to AIDS", Biometrika 1988; J. F. Lawless, "Adjustments for reporting delays", Can. J. Statist. 1994.
     """
-    n_bins = len(counts.edges) - 1
+    n_strata = counts.landed.shape[0]
+    whole, whole_variance = _reversed_product(counts.landed.sum(axis=0), counts.at_risk.sum(axis=0))
+    share, variance = np.repeat(whole[None], n_strata, axis=0), np.repeat(whole_variance[None], n_strata, axis=0)
+    for stratum in range(n_strata) if n_strata > 1 else ():
+        own, own_variance = _reversed_product(counts.landed[stratum], counts.at_risk[stratum])
+        n = counts.landed[stratum].sum(axis=1).astype(float)[:, None]
+        weight = np.where(n > 0, n / (n + POOLING), 0.0)
+        share[stratum] = weight * own + (1 - weight) * whole
+        variance[stratum] = weight**2 * own_variance + (1 - weight) ** 2 * whole_variance
+    sizes = (int(counts.n[0]), int(counts.n[1]))
+    law = DelayLaw(counts.edges, share, variance, sizes)
+    if not windows:
+        ripe, labelled = int(counts.ripe.sum()), int(counts.ripe_labelled.sum())
+        missing = 1 - labelled / ripe if ripe else 0.0
+        return replace(law, never=(missing, math.sqrt(missing * (1 - missing) / ripe) if ripe else 0.0))
+    when = np.arange(-len(windows), 0.0) if times is None else np.asarray(times, dtype=np.float64)
+    of_negatives, of_positives = (_expected_pace(law, windows, when - target, label) for label in (0, 1))
+    return replace(
+        law,
+        never=_never(windows),
+        pace=(of_negatives[0], of_positives[0]),
+        clock=(of_negatives[1], of_positives[1]),
+    )
+
+
+def _reversed_product(landed: IntArray, at_risk: IntArray) -> tuple[FloatArray, FloatArray]:
+    """F and the variance of its logarithm for both classes, shape ``(2, D + 1)``, from counts of shape ``(2, D)``."""
+    n_bins = landed.shape[1]
     share, log_variance = np.zeros((2, n_bins + 1)), np.zeros((2, n_bins + 1))
     for label in (0, 1):
-        events, risk = counts.landed[label].astype(float), counts.at_risk[label].astype(float)
+        events, risk = landed[label].astype(float), at_risk[label].astype(float)
         if not risk.any():
             continue
         hazard = np.divide(events, risk, out=np.zeros(n_bins), where=risk > 0)
@@ -137,143 +314,178 @@ def learn(counts: DelayCounts) -> DelayLaw:
         share[label, -1] = 1.0
         share[label, :-1] = np.cumprod((1 - hazard)[::-1])[::-1]
         log_variance[label, :-1] = np.cumsum(spread[::-1])[::-1]
-    sizes = (int(counts.landed[0].sum()), int(counts.landed[1].sum()))
-    return DelayLaw(counts.edges, share, log_variance, sizes)
+        # That no label came later than an age does not mean that none can: as if one more had.
+        later = np.cumsum(events[::-1])[::-1]
+        watched = np.cumsum(risk[::-1])[::-1] / np.arange(n_bins, 0, -1)
+        log_variance[label, :-1] = np.maximum(log_variance[label, :-1], (later + 1) / np.maximum(watched, 1.0) ** 2)
+    return share, log_variance
 
 
-@dataclass(frozen=True, eq=False)
-class Landed:
-    """One window as of now: predictions by age, and what has landed of them.
+def _never(windows: Sequence[DelayCounts]) -> tuple[float, float]:
+    """Mean and spread over windows of the share of ripe predictions without a label."""
+    ripe = np.array([float(each.ripe.sum()) for each in windows])
+    held = ripe > 0
+    if not held.any():
+        return 0.0, 0.0
+    missing = 1 - np.array([float(each.ripe_labelled.sum()) for each in windows])[held] / ripe[held]
+    weight = ripe[held]
+    mean = float(np.average(missing, weights=weight))
+    spread = float(np.average((missing - mean) ** 2, weights=weight))
+    return mean, math.sqrt(max(spread, mean * (1 - mean) / float(weight.sum())))
 
-    Parameters
-    ----------
-    ages
-        Age of each group of predictions in seconds, shape ``(G,)``.
-    predictions
-        Predictions of each group by decision (negative, positive), shape ``(G, 2)``.
-    labels
-        Labels landed, by decision and class, shape ``(G, 2, 2)``: ``labels[g, decision, label]``.
+
+MEMORY = 14.0
+"""Days over which what windows say about the pace of the one in question fades to ``1/e``."""
+
+
+def _expected_pace(law: DelayLaw, windows: Sequence[DelayCounts], away: FloatArray, label: int) -> tuple[float, float]:
+    """The log pace expected of a window and its standard deviation, from those of the windows around it.
+
+    Their mean, weighed by closeness in time; where all windows together show a trend beyond doubt, so that labels come
+    later from day to day, a line takes the mean's place.  The standard deviation is that of the level found, and of
+    what windows differ from it beyond chance.
     """
+    found = [pace_of(each, law, label) for each in windows]
+    known = [place for place, each in enumerate(found) if each is not None]
+    if len(known) < 4:
+        return 0.0, 0.0
+    value, variance = np.array([found[place] for place in known]).T
+    when = away[known]
+    design = np.stack([np.ones_like(when), when / MEMORY], axis=1)
+    overall = _line(design, value, variance, np.ones_like(when))
+    trend = abs(overall.level[1]) > TREND * math.sqrt(overall.error[1])
+    near = _line(design if trend else design[:, :1], value, variance, np.exp(-np.abs(when) / MEMORY))
+    return float(np.clip(near.level[0], -2, 2)), math.sqrt(near.excess + near.error[0])
 
-    ages: FloatArray
-    predictions: IntArray
-    labels: IntArray
+
+TREND = 5.0
+"""A trend counts when it is this many standard errors from none: windows of one batch of labels are alike."""
+
+
+class _Line(NamedTuple):
+    level: FloatArray
+    error: FloatArray
+    excess: float
+
+
+def _inverse(matrix: FloatArray) -> FloatArray:
+    return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
+
+
+def _line(design: FloatArray, value: FloatArray, variance: FloatArray, near: FloatArray) -> _Line:
+    """Weighted least squares with a variance between windows beyond that of each, found by moments in a few rounds."""
+    level: FloatArray = np.zeros(design.shape[1])
+    normal: FloatArray = np.eye(design.shape[1])
+    excess, weight = 0.0, near
+    for _ in range(4):
+        weight = near / (variance + excess + 1e-6)
+        normal = _inverse(design.T @ (design * weight[:, None]) + 1e-9 * np.eye(design.shape[1]))
+        level = normal @ (design.T @ (weight * value))
+        rest = value - design @ level
+        # A few windows far off, such as the youngest of a weekly batch, must not widen what is said of all.
+        far = rest**2 / (variance + excess + 1e-6)
+        weight = weight / (1 + far / 4)
+        excess = max(float(np.average(rest**2 - variance, weights=weight)), 0.0)
+    spread = weight**2 * (variance + excess)
+    error = np.diag(normal @ (design.T @ (design * spread[:, None])) @ normal)
+    return _Line(level, error, excess)
+
+
+def pace_of(counts: DelayCounts, law: DelayLaw, label: int) -> tuple[float, float] | None:
+    """How fast the labels of one class came against the law: log pace and its variance; ``None`` with too few.
+
+    Fisher scoring of the law's own conditional likelihood: each label at risk in bin d landed in it with probability
+    ``g(d)``, and a faster clock moves F to ``F(a e^pace)``.
+    """
+    share = law.share[:, label].mean(axis=0) if law.share.shape[0] == 1 else _pooled_share(law, counts, label)
+    events = counts.landed[:, label].sum(axis=0).astype(float)
+    risk = counts.at_risk[:, label].sum(axis=0).astype(float)
+    if events.sum() < 10:
+        return None
+    step, pace, information = 0.05, 0.0, 0.0
+    for _ in range(6):
+        hazard = _hazard(share, law.edges, pace)
+        slope = (_hazard(share, law.edges, pace + step) - _hazard(share, law.edges, pace - step)) / (2 * step)
+        usable = (hazard > 1e-9) & (hazard < 1 - 1e-9) & (risk > 0)
+        noise = hazard[usable] * (1 - hazard[usable])
+        information = float(np.sum(risk[usable] * slope[usable] ** 2 / noise))
+        if information <= 0:
+            return None
+        score = float(np.sum((events[usable] - risk[usable] * hazard[usable]) * slope[usable] / noise))
+        change = float(np.clip(score / information, -0.5, 0.5))
+        pace = float(np.clip(pace + change, -2, 2))
+        if abs(change) < 1e-3:
+            break
+    return pace, 1 / information
+
+
+def _pooled_share(law: DelayLaw, counts: DelayCounts, label: int) -> FloatArray:
+    weight = counts.landed[:, label].sum(axis=1).astype(float) + 1e-9
+    return np.asarray(np.average(law.share[:, label], axis=0, weights=weight))
+
+
+def _hazard(share: FloatArray, edges: FloatArray, pace: float) -> FloatArray:
+    moved = np.interp(edges * math.exp(pace), edges, share)
+    return np.divide(moved[1:] - moved[:-1], moved[1:], out=np.zeros(len(edges) - 1), where=moved[1:] > 0)
 
 
 @dataclass(frozen=True)
-class _Rate:
-    """The share of positives among the predictions of one decision, and the variance of its error."""
+class DelayChange:
+    """How much longer labels of recent windows take than the law says: a factor with its interval and p-value."""
 
+    factor: float
+    low: float
+    high: float
+    p_value: float
+    label: int
     n: int
-    share: float
-    variance: float
 
 
-def corrected(
-    landed: Landed, law: DelayLaw, *, level: float = 0.95, min_completeness: float = MIN_COMPLETENESS
-) -> dict[str, Measure]:
-    """Which precision and recall will this window have once all its labels are in?
+def delay_change(recent: DelayCounts, law: DelayLaw, *, level: float = 0.95) -> DelayChange | None:
+    """Do labels land later (or sooner) than they did when the law was learned?  The class that moved most surely.
 
-    Within each decision a share π is positive.  A prediction of age a then shows a positive label with probability
-    ``π F_1(a)``, a negative one with ``(1 - π) F_0(a)``, else none; π maximises the likelihood of what has landed.
-    Precision is π of the positive decisions; recall weighs the π of both by their numbers of predictions.
+    The log pace of each class against the law, judged against chance *and* against how much windows of the past differ
+    (``law.clock``); two classes are looked at, so the p-value is doubled.  ``None`` with too few labels of either.
+    """
+    found = []
+    for label in (0, 1):
+        pace = pace_of(recent, law, label)
+        if pace is None or law.n[label] < MIN_LABELS:
+            continue
+        value, variance = pace[0] - law.pace[label], pace[1]
+        spread = math.sqrt(variance * (1 + min(1.0, recent.n[label] / law.n[label])) + law.clock[label] ** 2)
+        half = float(stats.norm.ppf(0.5 + level / 2)) * spread
+        p_value = min(1.0, 4 * float(stats.norm.sf(abs(value) / spread)))
+        low, high = math.exp(-value - half), math.exp(-value + half)
+        found.append(DelayChange(math.exp(-value), low, high, p_value, label, int(recent.n[label])))
+    return min(found, key=lambda change: change.p_value, default=None)
 
-    Returns
-    -------
-    ``precision`` and ``recall``, whose interval holds the *eventual* value with probability ``level``; it includes the
-    uncertainty of the delay law.  ``None`` with reason ``not_identifiable`` where less than ``min_completeness`` of a
-    class can have landed at the oldest age.
+
+@dataclass(frozen=True)
+class Silence:
+    """Labels that should have landed since the last one did, and how likely it is that none has."""
+
+    expected: float
+    p_value: float
+
+
+def silence(ages: FloatArray, pending: FloatArray, law: DelayLaw, *, since: float, share_positive: float) -> Silence:
+    """Have labels stopped?  Counts the labels that the law expects in the last ``since`` seconds.
+
+    Parameters
+    ----------
+    ages, pending
+        Age as of now of groups of predictions (seconds), and how many predictions each holds; shape ``(G,)``.
+    share_positive
+        The share of positives among labels.
 
     Notes
     -----
-    Assumes that the delay depends on the class only, and is as it was when the law was learned.
+    The p-value is Poisson's for zero arrivals, ``exp(-expected)``; labels that land in batches need the caller to ask
+    only when ``since`` is beyond the usual gap.
     """
-    law_at = np.array([[law.completeness(float(age), label) for label in (0, 1)] for age in landed.ages])
-    share, log_variance = law_at.reshape(-1, 2, 2)[..., 0], law_at.reshape(-1, 2, 2)[..., 1]
-    n = int(landed.predictions.sum())
-    if n == 0:
-        return {name: Measure(None, reason="no_predictions") for name in ("precision", "recall")}
-    inhabited = landed.predictions.sum(axis=1) > 0
-    if (share[inhabited].max(axis=0) < min_completeness).any():
-        return {name: Measure(None, n=n, reason="not_identifiable") for name in ("precision", "recall")}
-    share = np.where(share < min_completeness, 0.0, share)
-    rates = [_fit(landed, decision, share) for decision in (0, 1)]
-    # The law's error is common to all groups of a class: move each class by one standard error and see.
-    nudged = []
-    for label in (0, 1):
-        moved = share.copy()
-        weight = landed.labels[:, :, label].sum(axis=1) + 1e-9
-        step = math.sqrt(float(np.average(log_variance[:, label], weights=weight)))
-        moved[:, label] = np.minimum(share[:, label] * math.exp(step), 1.0)
-        nudged.append([_fit(landed, decision, moved) for decision in (0, 1)])
-    return {
-        "precision": _precision(rates, nudged, level=level),
-        "recall": _recall(rates, nudged, level=level),
-    }
-
-
-def _fit(landed: Landed, decision: int, share: FloatArray) -> _Rate:
-    """Maximise the (concave) likelihood of π by bisection of its slope."""
-    total = landed.predictions[:, decision].astype(float)
-    neg, pos = landed.labels[:, decision, 0].astype(float), landed.labels[:, decision, 1].astype(float)
-    # A label that landed although the law says none can have is not counted on either side.
-    neg, pos = np.where(share[:, 0] > 0, neg, 0.0), np.where(share[:, 1] > 0, pos, 0.0)
-    rest = np.maximum(total - neg - pos, 0.0)
-    n = int(total.sum())
-    if not rest.any():
-        # Nothing is out any more: the share is known, not estimated.
-        return _Rate(n, float(pos.sum()) / n if n else 0.0, 0.0)
-    hidden, tilt = 1 - share[:, 0], share[:, 0] - share[:, 1]
-
-    def slope(pi: float) -> float:
-        unseen = np.maximum(hidden + pi * tilt, 1e-12)
-        return float(pos.sum() / pi - neg.sum() / (1 - pi) + np.sum(rest * tilt / unseen))
-
-    low, high = 1e-9, 1 - 1e-9
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if slope(middle) > 0 else (low, middle)
-    pi = (low + high) / 2
-    # Expected information; at the ends of [0, 1] it is taken half a prediction inside, where it is finite.
-    inside = min(max(pi, 0.5 / n), 1 - 0.5 / n)
-    unseen = np.maximum(hidden + inside * tilt, 1e-12)
-    information = float(np.sum(total * (share[:, 1] / inside + share[:, 0] / (1 - inside) + tilt**2 / unseen)))
-    # Of the eventual share, not of the rate behind it: the labels that are in do not vary any more.
-    variance = max(1 / information - inside * (1 - inside) / n, 0.0)
-    # Labels still out although the law says that nearly all are in may be of either class.
-    expected = float(np.sum(total * unseen))
-    unexplained = max(float(rest.sum()) - expected - 2 * math.sqrt(expected), 0.0)
-    return _Rate(n, pi, variance + 0.5 * unexplained / n**2)
-
-
-def _precision(rates: list[_Rate], nudged: list[list[_Rate]], *, level: float) -> Measure:
-    yes = rates[1]
-    if yes.n == 0:
-        return Measure(None, n=0, reason="no_predicted_positives")
-    law = sum((other[1].share - yes.share) ** 2 for other in nudged)
-    return _bounded(yes.share, yes.variance + law, yes.n, level=level)
-
-
-def _recall(rates: list[_Rate], nudged: list[list[_Rate]], *, level: float) -> Measure:
-    no, yes = rates
-
-    def value(pair: list[_Rate]) -> float:
-        return pair[1].n * pair[1].share / max(pair[0].n * pair[0].share + pair[1].n * pair[1].share, 1e-300)
-
-    lost, hits = no.n * no.share, yes.n * yes.share
-    total = lost + hits
-    if total < 1e-6:
-        return Measure(None, n=no.n + yes.n, reason="no_positives")
-    variance = (lost**2 * yes.n**2 * yes.variance + hits**2 * no.n**2 * no.variance) / total**4
-    law = sum((value(other) - value(rates)) ** 2 for other in nudged)
-    return _bounded(value(rates), variance + law, no.n + yes.n, level=level)
-
-
-def _bounded(value: float, variance: float, n: int, *, level: float) -> Measure:
-    """Wilson's interval with the sample size that the variance is worth; a point once all labels are in."""
-    inside = min(max(value, 0.5 / n), 1 - 0.5 / n)
-    if variance <= 1e-15:
-        return Measure(value, value, value, n)
-    effective = inside * (1 - inside) / variance
-    low, high = wilson(value * effective, effective, level=level)
-    return Measure(value, low, high, n)
+    now, then = law.at(ages), law.at(np.maximum(ages - since, 0.0))
+    fresh = np.clip(now - then, 0.0, 1.0).mean(axis=1)
+    mix = np.array([1 - share_positive, share_positive])
+    expected = float(np.sum(pending * (fresh @ mix))) * (1 - law.never[0])
+    return Silence(expected, math.exp(-expected))

@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 
 from detectors.change import History, Watched, distances, fits, history_of
-from detectors.classification import Measure, performance
 from detectors.effective_size import MIN_WINDOWS
 from detectors.profiles import (
     CategoricalProfile,
@@ -32,7 +31,6 @@ from detectors.profiles import (
     merge_all,
     thin,
 )
-from detectors.score_labels import ScoreLabels
 from detectors.seasonal import MIN_CYCLES, choose
 from monitor import counting, joint, windows
 from monitor.budget import effective_tests
@@ -498,50 +496,6 @@ def _cuts(config: Config, model: ModelConfig, span: Window) -> list[Window]:
     if found[-1].end < span.end:
         found.append(Window(found[-1].end, span.end))
     return found
-
-
-def reference_labels(
-    baseline: Baseline, model: ModelConfig, *, roles: Roles, source: Source, window: Window, now: datetime
-) -> ScoreLabels | None:
-    """Score × label counts that performance is compared with, as they are known at ``now``.
-
-    For a rolling baseline the span is moved back by the label delay, so that its labels are mature.
-    """
-    span = baseline.window
-    if isinstance(model.baseline, RollingBaseline) and model.labels is not None:
-        start = window.start - model.labels.delay - model.baseline.rolling
-        span = Window(start, start + model.baseline.rolling)
-    if span is None or model.labels is None:
-        return None
-    return counting.count_labels(source.read_labels(model, roles, span, now=now))[None]
-
-
-_reference_cache: dict[tuple[int, str, str], dict[str, Measure]] = {}
-
-
-def reference_performance(
-    store: Store, name: str, model: ModelConfig, *, roles: Roles, source: Source, window: Window, now: datetime
-) -> dict[str, Measure] | None:
-    """Performance on the reference rows; ``None`` where the baseline has no times or no labels.
-
-    Read once a day at most while the labels of the reference rows are still landing, and once for good afterwards.
-    """
-    baseline = store.baseline(name)
-    if baseline is None:
-        return None
-    final = baseline.window is not None and now >= baseline.window.end + (
-        model.labels.delay if model.labels is not None else timedelta(0)
-    )
-    rolls = isinstance(model.baseline, RollingBaseline)
-    key = (baseline.id, window.start.isoformat() if rolls else "", "final" if final else now.date().isoformat())
-    if key not in _reference_cache:
-        counts = reference_labels(baseline, model, roles=roles, source=source, window=window, now=now)
-        if counts is None or counts.n_labelled < model.performance.min_labels:
-            return None
-        if len(_reference_cache) > 256:
-            _reference_cache.clear()
-        _reference_cache[key] = performance(counts, metrics=model.performance.metrics, beta=model.performance.beta)
-    return _reference_cache[key]
 
 
 def known_segments(baseline: Baseline | None) -> dict[str, list[str]]:

@@ -127,8 +127,19 @@ def _same_metric(value: object) -> object:
 
 PerformanceMetric = Annotated[
     Literal[
-        "precision", "recall", "f1", "fbeta", "specificity", "accuracy", "roc_auc", "pr_auc", "brier", "log_loss", "ece",
-        "prevalence", "positive_rate",
+        "precision",
+        "recall",
+        "f1",
+        "fbeta",
+        "specificity",
+        "accuracy",
+        "roc_auc",
+        "pr_auc",
+        "brier",
+        "log_loss",
+        "ece",
+        "prevalence",
+        "positive_rate",
     ],
     BeforeValidator(_same_metric),
 ]

@@ -14,6 +14,7 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 from monitor.config import (
+    EITHER_WAY,
     FALLING_IS_WORSE,
     Config,
     Destination,
@@ -269,7 +270,7 @@ def _performance(model: ModelConfig, _known: Known, where: Where) -> Iterator[Fi
             if metric not in performance.metrics:
                 yield Finding(here, f"'{metric}' is not computed", "add it to performance.metrics")
             sign = -1 if metric in FALLING_IS_WORSE else 1
-            if limit.kind == "change" and limit.value * sign <= 0:
+            if limit.kind == "change" and limit.value * sign <= 0 and metric not in EITHER_WAY:
                 right = f"{sign * (abs(limit.value) or 0.05):+.4g}"
                 way = "falling" if sign < 0 else "rising"
                 yield Finding(

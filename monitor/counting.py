@@ -18,7 +18,6 @@ import pyarrow.compute as pc
 from detectors.edges import CategoryBuilder, EdgeBuilder
 from detectors.kernel import CategoricalCounter, NumericCounter
 from detectors.profiles import ColumnProfile, ColumnSpec, NumericSpec
-from detectors.score_labels import ScoreLabelCounter, ScoreLabels
 from monitor.models import DECISION, SCORE
 
 TIME = "__time__"
@@ -232,22 +231,6 @@ def _learn(builder: EdgeBuilder | CategoryBuilder, column: Any) -> None:
         builder.update(values, counts)
 
 
-def count_labels(
-    batches: Iterable[pa.RecordBatch], *, segments: Mapping[str, Sequence[str]] | None = None
-) -> dict[str | None, ScoreLabels]:
-    """Score × decision × label counts of a window; key ``None`` is all rows, others are ``"column=value"``."""
-    known = {column: frozenset(values) for column, values in (segments or {}).items()}
-    counters: dict[str | None, ScoreLabelCounter] = {None: ScoreLabelCounter()}
-    for batch in batches:
-        rows = _score_rows(batch)
-        counters[None].update(*rows)
-        for column, values in known.items():
-            for value, picked in split_rows(batch, column, values):
-                counter = counters.setdefault(f"{column}={value}", ScoreLabelCounter())
-                counter.update(*(part[picked] for part in rows))
-    return {name: counter.counts() for name, counter in counters.items()}
-
-
 def split_rows(
     batch: pa.RecordBatch, column: str, known: frozenset[str]
 ) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
@@ -265,7 +248,7 @@ def split_rows(
         yield OTHER, np.flatnonzero(others)
 
 
-def _score_rows(batch: pa.RecordBatch) -> tuple[npt.NDArray[np.float64], ...]:
+def score_rows(batch: pa.RecordBatch) -> tuple[npt.NDArray[np.float64], ...]:
     """Scores, decisions and labels as float64; NaN where unknown."""
     names = batch.schema.names
     empty = np.full(batch.num_rows, np.nan)

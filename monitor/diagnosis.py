@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from monitor import messages
+from detectors.breakage import spike, unit_change
+from detectors.label_change import LabelChange, meaning_change, prevalence_change, within_class_change
+from detectors.profiles import CategoricalProfile, Column, ColumnProfile, NumericProfile, NumericSpec, ProfileError
+from detectors.psi import psi
+from detectors.score_labels import ScoreLabels
+from detectors.score_labels import merge_all as merge_labels
+from monitor import grouping, messages
 from monitor.cause import Broken, Cause, Change, Evidence, Moved, Skewed, diagnose
+from monitor.config import RollingBaseline
 from monitor.incidents import Step
-from monitor.models import Check, Claim, Incident, IncidentState, Result, Verdict
+from monitor.models import Baseline, Check, Claim, Incident, IncidentState, Result, Verdict, Window
 from monitor.service import Service
+
+if TYPE_CHECKING:
+    from monitor.run import Seen
 
 _PROBLEMS = {
     "constant": "constant",
@@ -19,23 +30,43 @@ _PROBLEMS = {
     "column_missing": "constant",
     "column_type": "constant",
 }
+LABELS, REFERENCE_LABELS = "__labels__", "__reference_labels__"
+MIX = 0.1
+"""PSI of a segment column from which on its mix has changed."""
+SURE = 1e-4
+PREVALENCE, MEANING, WITHIN = 0.02, 0.03, 0.03
+"""Changes too small to act on: of the share of positives, of what a score means, and of the rank within a class."""
+VAGUE = 4.0
+"""An interval wider than so many tolerances on either side does not show that nothing has changed."""
 _LEADING = ("roc_auc", "recall", "precision", "f1", "accuracy")
 
 
-def causes(service: Service, claim: Claim, results: Sequence[Result], step: Step) -> list[Incident]:
+def causes(service: Service, claim: Claim, seen: Seen, step: Step) -> list[Incident]:
     """The step's incidents, the open ones with their likely cause, why, and what to do about it.
 
     Evidence is all that is known of the incident's window, whichever check found it: a drift is a broken feed when
     skew shows it, and a changed rule only when the inputs hold.
     """
-    told = []
-    for incident in step.incidents:
-        if incident.state is not IncidentState.OPEN:
-            told.append(replace(incident, summary=_summary(incident)))
-            continue
-        found = diagnose(evidence(_known(service, claim, results)))
-        told.append(_with_cause(incident, found))
-    return told
+    if not any(incident.state is IncidentState.OPEN for incident in step.incidents):
+        return [replace(incident, summary=_summary(incident)) for incident in step.incidents]
+    results = _known(service, claim, seen.results)
+    baseline = service.store.baseline(claim.model)
+    found = diagnose(
+        evidence(
+            results,
+            columns={} if baseline is None else baseline.columns,
+            counts=_counts(service, claim, seen),
+            segments=[] if baseline is None else list(baseline.detail.get("segments", {})),
+            labels=_labels(service, claim, seen, baseline, results),
+        )
+    )
+    shared = grouping.shared_segment(results)
+    return [
+        _with_cause(incident, found, shared)
+        if incident.state is IncidentState.OPEN
+        else replace(incident, summary=_summary(incident))
+        for incident in step.incidents
+    ]
 
 
 def _known(service: Service, claim: Claim, results: Sequence[Result]) -> list[Result]:
@@ -45,8 +76,63 @@ def _known(service: Service, claim: Claim, results: Sequence[Result]) -> list[Re
     return [*results, *(r for r in stored if r.check not in mine)]
 
 
-def evidence(results: Iterable[Result]) -> Evidence:
-    """Sort the results of one window by what they say about a cause."""
+def _counts(service: Service, claim: Claim, seen: Seen) -> dict[str, ColumnProfile]:
+    """The counts of the window's columns: those just made, else those that are stored."""
+    kept = service.store.profiles(claim.model, start=claim.window.start, end=claim.window.end, segment=None)
+    return {
+        p.column: p.profile
+        for p in (*kept, *seen.profiles)
+        if p.segment is None and p.window == claim.window and isinstance(p.profile, NumericProfile | CategoricalProfile)
+    }
+
+
+def _labels(
+    service: Service, claim: Claim, seen: Seen, baseline: Baseline | None, results: Sequence[Result]
+) -> tuple[ScoreLabels, ScoreLabels] | None:
+    """Scores and labels of the reference and of the window; ``None`` before they can be compared fairly.
+
+    Labels that land first are no fair sample, so the window's count only once a realized metric was judged on them.
+    """
+    mature = any(r.check is Check.PERFORMANCE and r.kind == "realized" and r.verdict.decides for r in results)
+    if not mature or baseline is None:
+        return None
+    store, window = service.store, claim.window
+    mine = [p for p in seen.profiles if p.column == LABELS and p.segment is None]
+    mine = mine or store.profiles(claim.model, start=window.start, end=window.end, columns=[LABELS])
+    model = service.model(claim.model)
+    span = baseline.window
+    if isinstance(model.baseline, RollingBaseline) and model.labels is not None:
+        end = window.start - model.labels.delay
+        span = Window(end - model.baseline.rolling, end)
+    if not mine or span is None:
+        return None
+    kept = store.profiles(claim.model, start=span.start, end=span.end, columns=[REFERENCE_LABELS, LABELS])
+    whole = [p for p in kept if p.column == REFERENCE_LABELS and p.window == span]
+    parts = [p.profile for p in whole or kept if isinstance(p.profile, ScoreLabels)]
+    current = mine[0].profile
+    return (merge_labels(parts), current) if parts and isinstance(current, ScoreLabels) else None
+
+
+def evidence(
+    results: Iterable[Result],
+    *,
+    columns: Mapping[str, Column] | None = None,
+    counts: Mapping[str, ColumnProfile] | None = None,
+    segments: Sequence[str] = (),
+    labels: tuple[ScoreLabels, ScoreLabels] | None = None,
+) -> Evidence:
+    """Sort what one window shows by what it says about a cause.
+
+    Parameters
+    ----------
+    columns, counts
+        The baseline's columns, and the window's counts over their edges.
+    segments
+        Columns whose values are segments.
+    labels
+        Scores and labels of the reference and of the window.
+    """
+    results = list(results)
     whole = [result for result in results if result.segment is None]
     alerting = [result for result in whole if result.verdict is Verdict.ALERT]
     drifted = _worst(r for r in alerting if r.check is Check.FEATURE_DRIFT and r.feature is not None)
@@ -63,9 +149,78 @@ def evidence(results: Iterable[Result]) -> Evidence:
             Broken(r.feature, _PROBLEMS[r.metric])
             for r in alerting
             if r.check is Check.QUALITY and r.feature is not None and r.metric in _PROBLEMS
-        ),
+        )
+        + _broken([r.feature for r in drifted if r.feature is not None], columns or {}, counts or {}),
+        mix=_mix(segments, columns or {}, counts or {}),
+        within_segments=_within_segments(results),
         performance=_performance(whole),
+        **_label_evidence(labels),
     )
+
+
+def _broken(
+    drifted: Sequence[str], columns: Mapping[str, Column], counts: Mapping[str, ColumnProfile]
+) -> tuple[Broken, ...]:
+    """Columns that moved as only a feed moves them: all values by one factor, or some replaced by one value."""
+    found = []
+    for name in drifted:
+        column, current = columns.get(name), counts.get(name)
+        if column is None or not isinstance(current, NumericProfile) or not isinstance(column.spec, NumericSpec):
+            continue
+        if not isinstance(column.reference, NumericProfile) or len(current.cells) != column.spec.n_cells:
+            continue
+        factor = unit_change(column.reference, current)
+        if factor is not None:
+            found.append(Broken(name, "scale_change" if 1 / 3 < factor < 3 else "unit_change"))
+        elif spike(column.spec, column.reference, current) is not None:
+            found.append(Broken(name, "default_fill"))
+    return tuple(found)
+
+
+def _mix(
+    segments: Sequence[str], columns: Mapping[str, Column], counts: Mapping[str, ColumnProfile]
+) -> tuple[Moved, ...]:
+    """Segment columns whose shares have changed by more than a customary PSI warning."""
+    moved = []
+    for name in segments:
+        column, current = columns.get(name), counts.get(name)
+        if column is None or current is None:
+            continue
+        try:
+            found = psi(column.spec, column.reference, current)
+        except ProfileError:  # counted over other categories
+            continue
+        effect = found.detail.get("psi_corrected", found.value)
+        if effect is not None and effect >= MIX and (found.p_value or 0.0) <= SURE:
+            moved.append(Moved(name, effect / MIX, found.p_value))
+    return tuple(moved)
+
+
+def _within_segments(results: Iterable[Result]) -> bool | None:
+    """Whether inputs drift inside segments; ``None`` where no segment could say."""
+    inside = [r for r in results if r.segment is not None and r.check is Check.FEATURE_DRIFT and r.verdict.decides]
+    inside = [r for r in inside if r.segment is not None and r.segment.partition("=")[0] != r.feature]
+    return any(r.verdict is Verdict.ALERT for r in inside) if inside else None
+
+
+def _label_evidence(labels: tuple[ScoreLabels, ScoreLabels] | None) -> dict[str, Change | None]:
+    if labels is None:
+        return {}
+    reference, current = labels
+    return {
+        "prevalence": _stated(prevalence_change(reference, current), PREVALENCE),
+        "calibration": _stated(meaning_change(reference, current), MEANING),
+        "within_class": _stated(within_class_change(reference, current), WITHIN),
+    }
+
+
+def _stated(found: LabelChange | None, tolerance: float) -> Change | None:
+    """A change beyond its tolerance, or that there is none; ``None`` where too few labels tell neither."""
+    if found is None:
+        return None
+    low, high = found.low - tolerance, found.high + tolerance
+    told = Change(found.value, low, found.high) if found.value > 0 else Change(found.value, found.low, high)
+    return told if told.moved or found.half_width <= VAGUE * tolerance else None
 
 
 def _worst(results: Iterable[Result]) -> list[Result]:
@@ -86,7 +241,8 @@ def _performance(results: Sequence[Result]) -> Change | None:
         r
         for r in results
         if r.check is Check.PERFORMANCE
-        and r.kind == "realized"
+        and r.kind in ("realized", "corrected")
+        and r.detail.get("decides") is not False
         and r.verdict.decides
         and r.metric in _LEADING
         and r.value is not None
@@ -101,8 +257,10 @@ def _performance(results: Sequence[Result]) -> Change | None:
     return Change((leading.value or 0.0) - reference, low - reference, high - reference)
 
 
-def _with_cause(incident: Incident, found: Cause) -> Incident:
+def _with_cause(incident: Incident, found: Cause, shared: grouping.Shared | None) -> Incident:
     detail = incident.detail | {"advice": found.playbook, "why": "; ".join(found.because)}
+    if shared is not None:
+        detail["shared"] = str(shared)
     told = replace(incident, cause=found.kind.value, cause_confidence=round(found.confidence, 2), detail=detail)
     return replace(told, summary=_summary(told))
 

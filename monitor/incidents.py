@@ -31,10 +31,13 @@ SeriesKey = tuple[Check, str | None, str | None]
 
 ROWS = "__rows__"
 """Feature name of the series that counts windows without any rows; not a column."""
+LABELS = "__labels__"
+"""Feature name of the series that watch the labels' own delay; not a column, and an incident of their own."""
 
 _ROWS_KEY: SeriesKey = (Check.QUALITY, ROWS, None)
 _INPUT_CHECKS = frozenset({Check.FEATURE_DRIFT, Check.SCORE_DRIFT, Check.QUALITY})
 _NO_DATA = "no_data"
+_LATE = "labels"
 
 
 @dataclass(frozen=True)
@@ -238,6 +241,9 @@ def _verdicts(results: Iterable[Result]) -> dict[SeriesKey, Verdict]:
     """The worst verdict of each series. ``cannot_tell`` outranks ``ok``: half an answer must not resolve anything."""
     worst: dict[SeriesKey, Verdict] = {}
     for result in results:
+        # Of several answers to one question (realized, corrected, estimated) only the most certain one counts.
+        if result.detail.get("decides") is False:
+            continue
         key = (result.check, result.feature, result.segment)
         if key not in worst or result.verdict.rank > worst[key].rank:
             worst[key] = result.verdict
@@ -246,7 +252,7 @@ def _verdicts(results: Iterable[Result]) -> dict[SeriesKey, Verdict]:
 
 def _rows_seen(results: Iterable[Result]) -> bool | None:
     """Whether the window had any rows at all; ``None`` when these results do not speak of the inputs."""
-    inputs = [result for result in results if result.check in _INPUT_CHECKS]
+    inputs = [result for result in results if result.check in _INPUT_CHECKS and result.feature != LABELS]
     if not inputs:
         return None
     counts = [result for result in inputs if result.metric == "n_rows" and result.segment is None]
@@ -270,7 +276,7 @@ Slot = tuple[str, str]
 
 
 def _slot_of(key: SeriesKey) -> Slot:
-    return key[0].value, _NO_DATA if key[1] == ROWS else ""
+    return key[0].value, {ROWS: _NO_DATA, LABELS: _LATE}.get(key[1] or "", "")
 
 
 def _slot(incident: Incident) -> Slot:
@@ -334,7 +340,7 @@ def _no_longer_monitored(
     Only where the check decided on other features in this window is a feature's absence a fact about the model, and
     not about the data.
     """
-    decided = {feature for _, feature, _ in touched} - {None, ROWS}
+    decided = {feature for _, feature, _ in touched} - {None, ROWS, LABELS}
     return lambda key: bool(decided) and key[1] is not None and key[1] not in seen
 
 
@@ -381,7 +387,7 @@ def _ranked(keys: Iterable[SeriesKey], effects: Mapping[SeriesKey, float]) -> li
 
 
 def _names(ranked: Iterable[Sequence[str | None]]) -> list[str]:
-    names = (feature for feature, _ in ranked if feature is not None and feature != ROWS)
+    names = (feature for feature, _ in ranked if feature is not None and feature not in (ROWS, LABELS))
     return list(dict.fromkeys(names))
 
 

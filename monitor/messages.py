@@ -204,6 +204,8 @@ def _subject(incident: Incident) -> str:
     n = len(incident.features)
     if incident.detail.get("kind") == "no_data":
         return "no rows arrive"
+    if incident.detail.get("kind") == "labels":
+        return "labels are late, or have stopped"
     if incident.check is Check.FEATURE_DRIFT:
         together = incident.detail.get("series") == [[None, None]]
         return "features go together otherwise" if together else f"{_named(incident, n)} drifted"

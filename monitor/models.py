@@ -147,8 +147,9 @@ class Result:
 class StoredProfile:
     """The counts of one column in one window, over the edges of baseline ``baseline_id``.
 
-    ``column`` is the feature's name, ``__score__``, ``__decision__``, ``__labels__``, ``__delays__`` (how long
-    labels take), or ``__joint__`` (how the numeric features go together); ``segment`` is ``None`` for all rows, else ``column=value``.
+    ``column`` is the feature's name, ``__score__``, ``__decision__``, ``__labels__``, ``__delays__`` (how long labels
+    take), or ``__joint__`` (how the numeric features go together); ``segment`` is ``None`` for all rows, else
+    ``column=value``.
     """
 
     model: str

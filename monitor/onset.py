@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detectors.change_point import ChangePoint, dispersion, onset_of_counts, onset_of_values
-from detectors.multivariate import Correlations
-from detectors.profiles import Column, ProfileError
-from detectors.score_labels import ScoreLabels
+from detectors.profiles import CategoricalProfile, Column, NumericProfile, ProfileError
 from detectors.statistic import bins_of
-from monitor.incidents import ROWS, SeriesKey, Step, members
+from monitor.incidents import LABELS, ROWS, SeriesKey, Step, members
 from monitor.models import SCORE, Check, Claim, Incident, IncidentState, Result, StoredProfile, Window
 from monitor.service import Service
 
@@ -70,7 +68,7 @@ def _dated(service: Service, claim: Claim, seen: Seen, incident: Incident) -> In
             if past.check is incident.check and past.resolved_window and past.resolved_window <= incident.opened_window
         ]
     )
-    keys = [key for key in members(incident) if key[1] != ROWS][:DATED]
+    keys = [key for key in members(incident) if key[1] not in (ROWS, LABELS)][:DATED]
     if incident.check in (Check.PERFORMANCE, Check.SKEW):
         onsets = from_results(keys, _results(service, claim, seen, incident, start), opened=incident.opened_window)
     else:
@@ -139,7 +137,7 @@ def from_profiles(
 def _binned(column: Column, profiles: Sequence[StoredProfile]) -> tuple[list[Window], Any]:
     rows: dict[Window, Any] = {}
     for kept in sorted(profiles, key=lambda one: one.window):
-        if isinstance(kept.profile, ScoreLabels | Correlations):
+        if not isinstance(kept.profile, NumericProfile | CategoricalProfile):
             continue
         try:
             rows[kept.window] = bins_of(column.spec, column.reference, kept.profile).current
@@ -153,6 +151,7 @@ def from_results(keys: Sequence[SeriesKey], results: Sequence[Result], *, opened
     onsets = {}
     for key in keys:
         mine = [r for r in results if (r.check, r.feature, r.segment) == key and r.value is not None and r.interval]
+        mine = [r for r in mine if r.detail.get("decides") is not False]
         fired = [r for r in mine if r.verdict.value == "alert" and r.window.start >= opened]
         if not fired:
             continue

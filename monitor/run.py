@@ -11,14 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import structlog
 
-from detectors.classification import performance
-from detectors.profiles import ColumnProfile
+from detectors.profiles import CategoricalProfile, ColumnProfile, NumericProfile
 from monitor import alerting, baselines, checks, counting, failures, joint, pairs, schedule
+from monitor import labels as late
 from monitor.baselines import NoBaselineError
 from monitor.config import ModelConfig
 from monitor.models import (
@@ -136,9 +136,7 @@ def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
         except NoBaselineError as missing:
             return without_baseline(service, scope, claim, mark, str(missing))
         known = {name: spec for name, spec in baseline.specs().items() if baselines.is_readable(name, roles)}
-        rows = joint.Sampled(
-            source.read_inputs(model, roles, claim.window, now=now), joint.columns_of(known, model)
-        )
+        rows = joint.Sampled(source.read_inputs(model, roles, claim.window, now=now), joint.columns_of(known, model))
         counts = counting.count(rows, known, segments=baseline.detail["segments"])
         together = rows.measure()
         top = checks.top_features(service.importance(claim.model, source), model.drift.top)
@@ -147,10 +145,12 @@ def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
         checks.volume(scope, counts.n_rows, row_history(service, claim), duplicates=counts.duplicates),
         *checks.freshness(scope, counts.newest),
         *checks.schema_changes(scope, baseline.detail["roles"]["features"], roles.features, roles.left_out),
-        *judge_counts(scope, reference, counts, previous=previous_score(service.store, claim.model, claim.window), top=top),
+        *judge_counts(
+            scope, reference, counts, previous=previous_score(service.store, claim.model, claim.window), top=top
+        ),
         *joint.joint_drift(scope, known_together(service.store, claim.model, model, claim.window), together),
     ]
-    profiles = baselines.stored_profiles(claim.model, claim.window, counts)
+    profiles = baselines.stored_profiles(claim.model, claim.window, counts, baseline.columns)
     profiles += joint.stored(claim.model, claim.window, together)
     return Seen(state_of(results, counts.n_rows), counts.n_rows, None, mark, results, profiles)
 
@@ -190,35 +190,28 @@ def skew(service: Service, claim: Claim, now: datetime) -> Seen:
 
 
 def labels(service: Service, claim: Claim, now: datetime) -> Seen:
-    """Performance on the labels that have landed by now, with their coverage."""
-    model, scope = service.model(claim.model), scope_of(service, claim)
+    """Performance as far as labels tell: what has landed, what that means for all, and whether labels come as usual."""
+    store, model, scope = service.store, service.model(claim.model), scope_of(service, claim)
     with service.source(claim.model) as source:
         roles = service.roles(claim.model, source, now=now)
         model = spelled_out(model, roles)
+        scope = replace(scope, model=model)
         mark = schedule.fingerprint(source, model, roles, claim.window, job=claim.job, now=now)
-        segments = baselines.known_segments(service.store.baseline(claim.model))
-        counted = counting.count_labels(source.read_labels(model, roles, claim.window, now=now), segments=segments)
-        known = baselines.reference_performance(
-            service.store, claim.model, model, roles=roles, source=source, window=claim.window, now=now
+        baseline = store.baseline(claim.model)
+        grid = late.grid_of(model, baseline, claim.window)
+        counted = late.count_window(source, model, roles, claim.window, baseline=baseline, now=now, grid=grid)
+        reference = late.reference(
+            store, claim.model, model, roles=roles, source=source, window=claim.window, now=now, grid=grid
         )
-    mature = schedule.is_mature(model, claim.window, now=now)
-    results = []
-    for segment, counts in counted.items():
-        results += checks.realized_performance(
-            scope,
-            performance(counts, metrics=model.performance.metrics, beta=model.performance.beta),
-            reference=known if segment is None else None,
-            n_labelled=counts.n_labelled,
-            n_rows=counts.n,
-            mature=mature,
-            age_days=(now - claim.window.end).total_seconds() / 86400,
-            segment=segment,
-        )
-    kept = [
-        StoredProfile(claim.model, claim.window, "__labels__", counts.coarsen(), segment)
-        for segment, counts in counted.items()
-    ]
-    return Seen(state_of(results, counted[None].n), counted[None].n, None, mark, results, kept)
+        newest = source.newest_landing(model, now=now) if claim.revision == 0 else None
+    lateness = late.lateness(store, claim.model, model, baseline=baseline, window=claim.window, now=now, grid=grid)
+    known = late.Known(grid, reference, lateness, newest)
+    results = late.judge(
+        scope, counted, known, store=store, mature=schedule.is_mature(model, claim.window, now=now), now=now
+    )
+    n_rows = counted.scores[None].n
+    state = state_of([r for r in results if r.check is Check.PERFORMANCE and r.detail.get("decides", True)], n_rows)
+    return Seen(state, n_rows, None, mark, results, late.profiles(claim.model, claim.window, counted))
 
 
 STORIES: dict[Job, Callable[[Service, Claim, datetime], Seen]] = {
@@ -321,20 +314,20 @@ def known_together(store: Store, name: str, model: ModelConfig, window: Window) 
     bad = {result.window.start for result in seen if result.verdict is Verdict.ALERT}
     return joint.Known(
         joint.of(store.profiles(name, start=span.start, end=span.end, columns=[joint.JOINT]), bad),
-        joint.of(
-            store.profiles(name, start=since, end=window.start, columns=[joint.JOINT]), bad
-        ),
+        joint.of(store.profiles(name, start=since, end=window.start, columns=[joint.JOINT]), bad),
     )
 
 
 def previous_score(store: Store, name: str, window: Window) -> dict[str, ColumnProfile]:
     """Score and decision counts of the window before, from the store."""
     span = window.length
-    kept = store.profiles(
-        name, start=window.start - span * 1.5, end=window.start, columns=[SCORE, DECISION]
-    )
+    kept = store.profiles(name, start=window.start - span * 1.5, end=window.start, columns=[SCORE, DECISION])
     newest = max((profile.window for profile in kept), default=None)
-    return {profile.column: profile.profile for profile in kept if profile.window == newest}
+    return {
+        each.column: each.profile
+        for each in kept
+        if each.window == newest and isinstance(each.profile, NumericProfile | CategoricalProfile)
+    }
 
 
 def row_history(service: Service, claim: Claim) -> list[int]:

@@ -7,11 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from detectors.delay import DelayCounts, Landed, corrected, count_delays, learn, merge
+from detectors.corrected import Landed, corrected
+from detectors.delay import DelayCounts, count_delays, from_bytes, learn, merge, to_bytes
 from detectors.profiles import ProfileError
 
 DAY = 86400.0
 EDGES = np.arange(0.0, 121.0) * DAY
+DECISIONS = np.array([0, 1])
 
 
 def simulate(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -23,17 +25,18 @@ def simulate(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray, 
 
 
 def seen_counts(rng: np.random.Generator, n: int) -> DelayCounts:
-    _, labels, delays = simulate(rng, n)
+    decisions, labels, delays = simulate(rng, n)
     ages = rng.uniform(0, 120, n) * DAY
     landed = delays <= ages
-    return count_delays(np.where(landed, delays, np.nan), np.where(landed, labels, np.nan), ages, edges=EDGES)
+    known, seen = np.where(landed, delays, np.nan), np.where(landed, labels, np.nan)
+    return count_delays(known, seen, ages, edges=EDGES, strata=decisions.astype(int), n_strata=2)
 
 
 def window(decisions: np.ndarray, labels: np.ndarray, delays: np.ndarray, age: float) -> Landed:
     landed = delays <= age
     counts = np.zeros((1, 2, 2), dtype=np.int64)
     np.add.at(counts, (0, decisions[landed].astype(int), labels[landed].astype(int)), 1)
-    return Landed(np.array([age]), np.array([[(~decisions).sum(), decisions.sum()]]), counts)
+    return Landed(np.array([age]), np.array([[(~decisions).sum(), decisions.sum()]]), counts, DECISIONS)
 
 
 def test_the_law_is_right_although_young_predictions_show_only_short_delays() -> None:
@@ -49,7 +52,7 @@ def test_the_law_is_right_although_young_predictions_show_only_short_delays() ->
 def test_the_law_of_full_observation_is_the_share_that_landed() -> None:
     delays = np.array([0.5, 1.5, 1.5, 2.5]) * DAY
     counts = count_delays(delays, np.ones(4), np.full(4, 10 * DAY), edges=np.arange(4.0) * DAY)
-    assert learn(counts).share[1].tolist() == [0.0, 0.25, 0.75, 1.0]
+    assert learn(counts).share[0, 1].tolist() == [0.0, 0.25, 0.75, 1.0]
 
 
 def test_counts_of_two_groups_add_up() -> None:
@@ -64,6 +67,15 @@ def test_counts_of_two_groups_add_up() -> None:
     total = merge(*parts)
     assert np.array_equal(total.landed, whole.landed)
     assert np.array_equal(total.at_risk, whole.at_risk)
+
+
+def test_counts_come_back_from_bytes() -> None:
+    counts = seen_counts(np.random.default_rng(4), 3000)
+    back = from_bytes(to_bytes(counts))
+    for name in ("edges", "landed", "at_risk", "ripe", "ripe_labelled"):
+        assert np.array_equal(getattr(back, name), getattr(counts, name)), name
+    with pytest.raises(ProfileError, match="label delays"):
+        from_bytes(to_bytes(counts)[:-3])
 
 
 def test_counts_over_other_ages_do_not_add_up() -> None:
@@ -86,18 +98,19 @@ def test_a_class_that_could_not_have_landed_has_no_answer(days: int) -> None:
 
 
 def test_a_class_that_was_never_seen_has_no_answer() -> None:
-    law = learn(count_delays([DAY], [1], [100 * DAY], edges=EDGES))
+    law = learn(count_delays([DAY], [1], [100 * DAY], edges=EDGES, strata=[0], n_strata=2))
     rng = np.random.default_rng(0)
-    assert corrected(window(*simulate(rng, 500), 90 * DAY), law)["recall"].reason == "not_identifiable"
+    assert corrected(window(*simulate(rng, 500), 90 * DAY), law)["recall"].reason == "no_delay_law"
 
 
-@pytest.mark.parametrize("days", [35, 40, 50, 60])
+@pytest.mark.parametrize("days", [35, 40, 50])
 def test_the_corrected_value_beats_labelled_only_and_its_interval_holds(days: int) -> None:
     rng = np.random.default_rng(days)
-    law = learn(seen_counts(rng, 60_000))
     held = {"precision": 0, "recall": 0}
     errors, naive_errors, repeats = [], [], 200
-    for _ in range(repeats):
+    for repeat in range(repeats):
+        if repeat % 10 == 0:
+            law = learn(seen_counts(rng, 60_000))
         decisions, labels, delays = simulate(rng, 4000)
         landed = delays <= days * DAY
         found = corrected(window(decisions, labels, delays, days * DAY), law, level=0.9)
@@ -125,7 +138,7 @@ def test_when_all_labels_are_in_the_answer_is_theirs() -> None:
 def test_no_predictions_and_no_positive_decisions_are_named() -> None:
     rng = np.random.default_rng(0)
     law = learn(seen_counts(rng, 20_000))
-    nothing = Landed(np.array([60 * DAY]), np.zeros((1, 2), np.int64), np.zeros((1, 2, 2), np.int64))
+    nothing = Landed(np.array([60 * DAY]), np.zeros((1, 2), np.int64), np.zeros((1, 2, 2), np.int64), DECISIONS)
     assert corrected(nothing, law)["precision"].reason == "no_predictions"
     _, labels, delays = simulate(rng, 1000)
     found = corrected(window(np.zeros(1000, bool), labels, delays, 60 * DAY), law)

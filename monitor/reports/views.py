@@ -240,7 +240,8 @@ def _score_card(facts: Facts) -> Card | None:
 def headline_metric(model: ModelFacts, results: Sequence[Result]) -> Result | None:
     """The one performance number to show: what alerts, else recall, precision, or the first there is."""
     order = [*model.config.performance.alert, *model.config.performance.warn, "recall", "precision"]
-    by_metric = {r.metric: r for r in results if r.value is not None}
+    known = sorted((r for r in results if r.value is not None), key=lambda r: r.detail.get("decides") is True)
+    by_metric = {r.metric: r for r in known}
     return next((by_metric[m] for m in order if m in by_metric), next(iter(by_metric.values()), None))
 
 

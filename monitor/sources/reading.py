@@ -312,6 +312,21 @@ class Source:
 
         return LabelStream(batches, duplicates=duplicates)
 
+    def newest_landing(self, model: ModelConfig, *, now: datetime) -> datetime | None:
+        """When the newest label of any prediction landed, as of `now`; ``None`` where labels carry no time."""
+        labels = model.labels
+        if labels is None or labels.time is None:
+            return None
+        source = self if own_labels(model) else self._other(labels.source)
+        relation = _relation(model) if own_labels(model) else Relation(table=labels.table, query=labels.query)
+        form = source._form(relation, labels.time)
+        span = Span(form, None, now + _TICK)
+        always = (datetime(1970, 1, 1, tzinfo=times.UTC), now + _TICK)
+        scan = Scan(relation, {}, upto=span, window=always)
+        _, _, last = source._scanner.aggregate(scan, time=form.column)
+        moments = times.to_utc(normal.any_column([last]), form).to_pylist()
+        return moments[0] if moments else None
+
     def _labels(self, model: ModelConfig, predictions: Scan, *, now: datetime, stream: LabelStream) -> pa.Table:
         """Read the labels known at `now`, newest first by key, one for each key."""
         source, scan = self._label_scan(model, predictions, now=now)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
 
-from detectors import classification, multivariate, profiles
+from detectors import classification, delay, multivariate, profiles
 from monitor.models import Check, Claim, Job, Result, StoredProfile, Verdict, Window
 from monitor.store.engine import insert_or
 from monitor.store.schema import profile, result
@@ -221,6 +221,8 @@ def encode(counts: Any) -> tuple[str, bytes]:
         return "labels", classification.to_bytes(counts)
     if isinstance(counts, multivariate.Correlations):
         return "joint", multivariate.to_bytes(counts)
+    if isinstance(counts, delay.DelayCounts):
+        return "delays", delay.to_bytes(counts)
     return "profile", profiles.to_bytes(counts)
 
 
@@ -228,4 +230,9 @@ def decode(kind: str, blob: bytes) -> Any:
     return _READERS[kind](blob)
 
 
-_READERS = {"labels": classification.from_bytes, "joint": multivariate.from_bytes, "profile": profiles.from_bytes}
+_READERS = {
+    "labels": classification.from_bytes,
+    "joint": multivariate.from_bytes,
+    "delays": delay.from_bytes,
+    "profile": profiles.from_bytes,
+}

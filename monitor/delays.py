@@ -1,0 +1,126 @@
+"""Do labels come as they used to?  Late labels and labels that stopped are findings of their own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import reduce
+from statistics import quantiles
+
+import numpy as np
+
+from detectors.corrected import Landed
+from detectors.delay import DelayCounts, DelayLaw, delay_change, learn, merge, silence
+from monitor.checks import Scope
+from monitor.incidents import LABELS as SERIES
+from monitor.models import Check, Result, Verdict, Window
+
+DELAY, OUTAGE = "label_delay", "label_outage"
+METRICS = (DELAY, OUTAGE)
+DAY = 86400.0
+CHANCE = 1e-4
+"""Labels count as later than before, or as stopped, when chance alone is less likely than this."""
+
+
+def delay_findings(
+    scope: Scope,
+    landed: Landed,
+    law: DelayLaw | None,
+    windows: Sequence[tuple[Window, DelayCounts]],
+    *,
+    newest: datetime | None,
+    now: datetime,
+    history: Sequence[Result] = (),
+) -> list[Result]:
+    """Both findings as of ``now``, of which ``newest`` is when the newest label of any window landed."""
+    found = [_lateness(scope, windows)]
+    if newest is not None:
+        found.append(_outage(scope, landed, law, windows, newest=newest, now=now, history=history))
+    return found
+
+
+def _lateness(scope: Scope, windows: Sequence[tuple[Window, DelayCounts]]) -> Result:
+    """The newest quarter of the windows against the law of the others: by what factor do labels take longer?"""
+    limits = None if scope.model.labels is None else scope.model.labels.delay_change
+    thinned = [counts for _, counts in windows]
+    n_recent = max(3, len(thinned) // 4)
+    older, recent = thinned[:-n_recent], thinned[-n_recent:]
+    change = None
+    if len(older) >= 4:
+        change = delay_change(reduce(merge, recent), learn(reduce(merge, older), windows=older))
+    if change is None or limits is None:
+        reason = "too few windows with labels to know how late labels are"
+        return _result(scope, DELAY, None, Verdict.CANNOT_TELL, {"reason": reason})
+    size = abs(math.log(change.factor))
+    verdict, threshold = Verdict.OK, 1 + limits.alert
+    if change.p_value <= CHANCE and size >= math.log1p(limits.warn):
+        verdict = Verdict.ALERT if size >= math.log1p(limits.alert) else Verdict.WARN
+    threshold = 1 + (limits.warn if verdict is Verdict.WARN else limits.alert)
+    which = "positive" if change.label else "negative"
+    words = f"{which} labels take {change.factor:.2f} times as long as before"
+    detail: dict[str, object] = {"class": which, "n": change.n}
+    if verdict is not Verdict.OK:
+        detail["what"] = words
+    return _result(
+        scope, DELAY, change.factor, verdict, detail, threshold=threshold, p_value=change.p_value,
+        interval=(change.low, change.high),
+    )  # fmt: skip
+
+
+def _outage(
+    scope: Scope,
+    landed: Landed,
+    law: DelayLaw | None,
+    windows: Sequence[tuple[Window, DelayCounts]],
+    *,
+    newest: datetime,
+    now: datetime,
+    history: Sequence[Result],
+) -> Result:
+    """How long is it since a label landed, against the longest usual gap and the labels that should have come since?"""
+    since = max((now - newest) / timedelta(days=1), 0.0)
+    past = sorted(r.value for r in history if r.value is not None and r.verdict is not Verdict.ALERT)
+    if law is None or len(past) < 3:
+        reason = "too few windows to know the usual gap between labels"
+        return _result(scope, OUTAGE, since, Verdict.CANNOT_TELL, {"reason": reason})
+    usual = past[-1] if len(past) < 10 else quantiles(past, n=20)[-1]
+    per_window = float(landed.predictions.sum())
+    starts = [window.start for window, _ in windows] + [scope.window.start]
+    ages = np.array([(now - start) / timedelta(seconds=1) for start in starts])
+    total = np.maximum(law.n, 1)
+    found = silence(
+        ages, np.full(len(ages), per_window), law, since=since * DAY, share_positive=total[1] / sum(total)
+    )  # fmt: skip
+    limit = 2 * usual + scope.window.length / timedelta(days=1)
+    stopped = since > limit and found.p_value < CHANCE
+    detail: dict[str, object] = {"expected_labels": round(found.expected, 1), "usual_gap_days": round(usual, 3)}
+    if stopped:
+        detail["what"] = f"no label for {since:.1f} days; about {found.expected:,.0f} were due"
+    return _result(
+        scope, OUTAGE, since, Verdict.ALERT if stopped else Verdict.OK, detail, threshold=limit, p_value=found.p_value
+    )
+
+
+def _result(
+    scope: Scope,
+    metric: str,
+    value: float | None,
+    verdict: Verdict,
+    detail: dict[str, object],
+    *,
+    threshold: float | None = None,
+    p_value: float | None = None,
+    interval: tuple[float, float] | None = None,
+) -> Result:
+    return scope.result(
+        Check.QUALITY,
+        metric,
+        feature=SERIES,
+        value=value,
+        verdict=verdict,
+        threshold=threshold,
+        p_value=p_value,
+        interval=interval,
+        detail=detail,
+    )

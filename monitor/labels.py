@@ -1,0 +1,505 @@
+"""The story of one window's labels: what has landed, what it says already, and whether labels come as they used to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from detectors.calibration import CalibrationError, Calibrator, estimate, fit
+from detectors.classification import Measure, performance
+from detectors.corrected import CORRECTABLE, Landed, corrected
+from detectors.delay import DelayCounts, DelayLaw, age_edges, count_delays, fits, learn, merge
+from detectors.display import quantile
+from detectors.profiles import NumericProfile, NumericSpec
+from detectors.score_labels import ScoreLabelCounter, ScoreLabels
+from detectors.score_labels import merge_all as merge_labels
+from monitor import baselines, counting
+from monitor import performance as judging
+from monitor.checks import Scope
+from monitor.config import ModelConfig, RollingBaseline
+from monitor.delays import METRICS as FINDINGS
+from monitor.delays import OUTAGE, delay_findings
+from monitor.models import SCORE, Baseline, Result, Roles, StoredProfile, Window
+from monitor.sources import Source
+from monitor.store import Store
+
+LABELS = "__labels__"
+DELAYS = "__delays__"
+REFERENCE_LABELS = "__reference_labels__"
+MEMORY = timedelta(days=28)
+"""Windows whose labels matured within this time teach the delay law."""
+SLOTS = 24
+"""Groups of predictions of about one age in a window."""
+ENOUGH = 500
+"""Labels of either class in the windows of ``MEMORY``, below which older ones are asked as well."""
+_STRATA_AT = (0.5, 0.8, 0.95)
+
+
+# --- counting --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Over which ages and strata the labels of a model are counted; the same for all of its windows.
+
+    A stratum is a decision (no, yes, not known) and a span of scores; ``score_edges`` of shape ``(E,)`` make ``E + 1``
+    spans, and one more holds the predictions without a score.
+    """
+
+    edges: npt.NDArray[np.float64]
+    score_edges: npt.NDArray[np.float64]
+
+    @property
+    def n_spans(self) -> int:
+        return len(self.score_edges) + 2
+
+    @property
+    def n_strata(self) -> int:
+        return 3 * self.n_spans
+
+    @property
+    def decisions(self) -> npt.NDArray[np.int64]:
+        return np.repeat(np.arange(3), self.n_spans)
+
+    def strata(self, scores: npt.NDArray[np.float64], decisions: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        span = np.searchsorted(self.score_edges, scores, side="right")
+        span = np.where(np.isnan(scores), self.n_spans - 1, span)
+        decided = np.where(np.isnan(decisions), 2, decisions != 0).astype(np.int64)
+        return np.asarray(decided * self.n_spans + span, dtype=np.int64)
+
+
+def grid_of(model: ModelConfig, baseline: Baseline | None, window: Window) -> Grid:
+    """Ages up to maturity, and scores cut at the baseline's quantiles and at the decision threshold."""
+    delay = model.labels.delay if model.labels is not None else timedelta(0)
+    cuts = [] if model.threshold is None else [float(model.threshold)]
+    column = None if baseline is None else baseline.columns.get(SCORE)
+    if column is not None and isinstance(column.spec, NumericSpec) and isinstance(column.reference, NumericProfile):
+        found = [quantile(column.spec, column.reference, q) for q in _STRATA_AT]
+        cuts += [float(each) for each in found if each is not None]
+    horizon = (delay + window.length).total_seconds()
+    return Grid(age_edges(horizon), np.unique(np.array(cuts, dtype=np.float64)))
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What one pass over a window's predictions and labels leaves behind; key ``None`` is all rows."""
+
+    scores: dict[str | None, ScoreLabels]
+    landed: dict[str | None, Landed]
+    delays: DelayCounts
+    newest: datetime | None
+    notes: dict[str, int] = field(default_factory=dict)
+
+
+class _Part:
+    """The counters of all rows, or of those of one segment value."""
+
+    def __init__(self, grid: Grid) -> None:
+        self.scores = ScoreLabelCounter()
+        self.predictions = np.zeros((SLOTS, grid.n_strata), np.int64)
+        self.labels = np.zeros((SLOTS, grid.n_strata, 2), np.int64)
+
+    def update(self, rows: _Rows, picked: npt.NDArray[np.int64] | slice) -> None:
+        self.scores.update(rows.scores[picked], rows.decisions[picked], rows.labels[picked])
+        slot, stratum, label = rows.slots[picked], rows.strata[picked], rows.labels[picked]
+        np.add.at(self.predictions, (slot, stratum), 1)
+        known = ~np.isnan(label)
+        np.add.at(self.labels, (slot[known], stratum[known], (label[known] != 0).astype(np.int64)), 1)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """One batch as arrays; times in seconds since 1970, NaN where there is none."""
+
+    scores: npt.NDArray[np.float64]
+    decisions: npt.NDArray[np.float64]
+    labels: npt.NDArray[np.float64]
+    times: npt.NDArray[np.float64]
+    landed: npt.NDArray[np.float64]
+    slots: npt.NDArray[np.int64]
+    strata: npt.NDArray[np.int64]
+
+
+def count(
+    stream: Iterable[pa.RecordBatch],
+    *,
+    window: Window,
+    now: datetime,
+    grid: Grid,
+    segments: Mapping[str, Sequence[str]] | None = None,
+    pieces: int = 1,
+) -> tuple[Counted, list[DelayCounts]]:
+    """Count a window's predictions with their labels as of ``now``, in one pass.
+
+    Also returns the delays of ``pieces`` equal parts of the window, in order: what a long stretch says window by
+    window.
+    """
+    known = {column: frozenset(values) for column, values in (segments or {}).items()}
+    parts: dict[str | None, _Part] = {None: _Part(grid)}
+    delays: list[DelayCounts | None] = [None] * pieces
+    newest: float | None = None
+    for batch in stream:
+        rows = _rows(batch, window=window, grid=grid)
+        parts[None].update(rows, slice(None))
+        for column, values in known.items():
+            if column in batch.schema.names:
+                for value, picked in counting.split_rows(batch, column, values):
+                    parts.setdefault(f"{column}={value}", _Part(grid)).update(rows, picked)
+        _count_pieces(delays, rows, window=window, now=now, grid=grid)
+        if not np.isnan(rows.landed).all():
+            newest = max(float(np.nanmax(rows.landed)), newest if newest is not None else -np.inf)
+    empty = count_delays([], [], [], edges=grid.edges, n_strata=grid.n_strata)
+    told = [empty if each is None else each for each in delays]
+    ages = _slot_ages(window, now)
+    counted = Counted(
+        {name: part.scores.counts() for name, part in parts.items()},
+        {name: Landed(ages, part.predictions, part.labels, grid.decisions) for name, part in parts.items()},
+        reduce(merge, told),
+        None if newest is None else datetime.fromtimestamp(newest, UTC),
+        {
+            name: int(getattr(stream, name, 0) or 0)
+            for name in ("contradictions", "before_prediction", "unmatched", "duplicates", "duplicate_labels")
+            if getattr(stream, name, 0)
+        },
+    )
+    return counted, told
+
+
+def _count_pieces(delays: list[DelayCounts | None], rows: _Rows, *, window: Window, now: datetime, grid: Grid) -> None:
+    start, length = window.start.timestamp(), window.length.total_seconds()
+    place = np.clip(((rows.times - start) / length * len(delays)).astype(np.int64), 0, len(delays) - 1)
+    for piece in np.unique(place).tolist():
+        mine = place == piece
+        found = count_delays(
+            rows.landed[mine] - rows.times[mine],
+            rows.labels[mine],
+            now.timestamp() - rows.times[mine],
+            edges=grid.edges,
+            strata=rows.strata[mine],
+            n_strata=grid.n_strata,
+        )
+        before = delays[piece]
+        delays[piece] = found if before is None else merge(before, found)
+
+
+def _rows(batch: pa.RecordBatch, *, window: Window, grid: Grid) -> _Rows:
+    scores, decisions, labels = counting.score_rows(batch)
+    times, landed = _seconds(batch, counting.TIME), _seconds(batch, "__label_time__")
+    part = (times - window.start.timestamp()) / window.length.total_seconds()
+    slots = np.clip((part * SLOTS).astype(np.int64), 0, SLOTS - 1)
+    return _Rows(scores, decisions, labels, times, landed, slots, grid.strata(scores, decisions))
+
+
+def _seconds(batch: pa.RecordBatch, name: str) -> npt.NDArray[np.float64]:
+    if name not in batch.schema.names:
+        return np.full(batch.num_rows, np.nan)
+    ticks = pc.cast(pc.cast(batch.column(name), pa.timestamp("us", "UTC")), pa.int64())
+    return counting.floats(ticks) / 1e6
+
+
+def _slot_ages(window: Window, now: datetime) -> npt.NDArray[np.float64]:
+    middle = window.start.timestamp() + (np.arange(SLOTS) + 0.5) / SLOTS * window.length.total_seconds()
+    return np.maximum(now.timestamp() - middle, 0.0)
+
+
+# --- what is known beside the window ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the labels of the baseline say: performance to compare with, and what a score means."""
+
+    measures: Mapping[str, Measure]
+    calibrator: Calibrator | None
+
+
+_known: WeakKeyDictionary[Store, dict[tuple[object, ...], Reference | None]] = WeakKeyDictionary()
+
+
+def reference(
+    store: Store,
+    name: str,
+    model: ModelConfig,
+    *,
+    roles: Roles,
+    source: Source,
+    window: Window,
+    now: datetime,
+    grid: Grid,
+) -> Reference | None:
+    """Performance and calibration of the reference rows; ``None`` where the baseline has no times or no labels.
+
+    The counts are kept in the store once they are final; while labels of the reference rows still land, they are read
+    again once a day.
+    """
+    baseline = store.baseline(name)
+    span = None if baseline is None else _labelled_span(baseline, model, window)
+    if baseline is None or span is None or model.labels is None:
+        return None
+    final = now >= span.end + model.labels.delay
+    cache = _known.setdefault(store, {})
+    key = (name, baseline.id, span, "final" if final else now.date(), tuple(model.performance.metrics))
+    if key not in cache:
+        counts = _reference_counts(
+            store, name, model, roles=roles, source=source, span=span, window=window, now=now, grid=grid, final=final
+        )
+        if len(cache) > 256:
+            cache.clear()
+        cache[key] = _summed_up(counts, model)
+    return cache[key]
+
+
+def _labelled_span(baseline: Baseline, model: ModelConfig, window: Window) -> Window | None:
+    """The reference rows; for a rolling baseline moved back by the label delay, so that its labels are mature."""
+    if isinstance(model.baseline, RollingBaseline) and model.labels is not None:
+        start = window.start - model.labels.delay - model.baseline.rolling
+        return Window(start, start + model.baseline.rolling)
+    return baseline.window
+
+
+def _summed_up(counts: ScoreLabels, model: ModelConfig) -> Reference | None:
+    if counts.n_labelled < model.performance.min_labels:
+        return None
+    try:
+        calibrator = fit(counts)
+    except CalibrationError:
+        calibrator = None
+    return Reference(
+        performance(counts, metrics=metrics_of(model), beta=model.performance.beta),
+        calibrator,
+    )
+
+
+def metrics_of(model: ModelConfig) -> list[str]:
+    return [str(metric) for metric in model.performance.metrics]
+
+
+def _reference_counts(
+    store: Store,
+    name: str,
+    model: ModelConfig,
+    *,
+    roles: Roles,
+    source: Source,
+    span: Window,
+    window: Window,
+    now: datetime,
+    grid: Grid,
+    final: bool,
+) -> ScoreLabels:
+    kept = [
+        each
+        for each in store.profiles(name, start=span.start, end=span.end, columns=[REFERENCE_LABELS, LABELS])
+        if isinstance(each.profile, ScoreLabels)
+    ]
+    whole = [each for each in kept if each.column == REFERENCE_LABELS and each.window == span]
+    if whole:
+        return _scores(whole[0])
+    single = [each for each in kept if each.column == LABELS]
+    covered = sum((each.window.length for each in single), timedelta(0))
+    if final and covered >= 0.9 * span.length:
+        return merge_labels(_scores(each) for each in single)
+    pieces = max(1, round(span.length / window.length))
+    counted, delays = count(
+        source.read_labels(model, roles, span, now=now), window=span, now=now, grid=grid, pieces=pieces
+    )
+    length = span.length / pieces
+    cuts = [Window(span.start + place * length, span.start + (place + 1) * length) for place in range(pieces)]
+    taken = {each.window for each in single}
+    fresh = [
+        StoredProfile(name, cut, DELAYS, each)
+        for cut, each in zip(cuts, delays, strict=True)
+        if cut not in taken and each.landed.any()
+    ]
+    scores = counted.scores[None]
+    if final:
+        fresh.append(StoredProfile(name, span, REFERENCE_LABELS, scores.coarsen(20_000)))
+    store.save_profiles(fresh)
+    return scores
+
+
+def _scores(kept: StoredProfile) -> ScoreLabels:
+    if not isinstance(kept.profile, ScoreLabels):
+        raise TypeError(f"{kept.column} of {kept.window.start} holds no label counts")
+    return kept.profile
+
+
+@dataclass(frozen=True)
+class Lateness:
+    """The delay law for one window, and the windows that it was learned from, oldest first."""
+
+    law: DelayLaw
+    windows: Sequence[tuple[Window, DelayCounts]]
+
+
+def lateness(
+    store: Store, name: str, model: ModelConfig, *, baseline: Baseline | None, window: Window, now: datetime, grid: Grid
+) -> Lateness | None:
+    """The delay law as the labels of the other windows show it; ``None`` before any label has shown its delay.
+
+    Learned from the windows that matured within ``MEMORY`` and those since; from older ones too where these are few.
+    """
+    delay = model.labels.delay if model.labels is not None else timedelta(0)
+    first = window.start - delay - MEMORY
+    found = _delays_between(store, name, start=first, end=now, grid=grid, leave_out=window)
+    if _fewest(found) < ENOUGH and baseline is not None and baseline.window is not None:
+        begin = min(baseline.window.start, first)
+        found = _delays_between(store, name, start=begin, end=now, grid=grid, leave_out=window)
+    if not found:
+        return None
+    found = _thinned(found)
+    counts = [each for _, each in found]
+    times = [(part.start - window.start) / timedelta(days=1) for part, _ in found]
+    return Lateness(learn(reduce(merge, counts), windows=counts, times=times), found)
+
+
+def _delays_between(
+    store: Store, name: str, *, start: datetime, end: datetime, grid: Grid, leave_out: Window
+) -> list[tuple[Window, DelayCounts]]:
+    model_of = count_delays([], [], [], edges=grid.edges, n_strata=grid.n_strata)
+    kept = store.profiles(name, start=start, end=end, columns=[DELAYS])
+    return [
+        (each.window, each.profile)
+        for each in kept
+        if isinstance(each.profile, DelayCounts)
+        and fits(each.profile, model_of)
+        and (each.window.end <= leave_out.start or each.window.start >= leave_out.end)
+    ]
+
+
+MAX_WINDOWS = 90
+
+
+def _thinned(found: Sequence[tuple[Window, DelayCounts]]) -> list[tuple[Window, DelayCounts]]:
+    """Short windows put together with their neighbours, so that at most ``MAX_WINDOWS`` are left."""
+    step = max(1, -(-len(found) // MAX_WINDOWS))
+    groups = [found[at : at + step] for at in range(0, len(found), step)]
+    return [
+        (Window(group[0][0].start, group[-1][0].end), reduce(merge, (each for _, each in group))) for group in groups
+    ]
+
+
+def _fewest(found: Sequence[tuple[Window, DelayCounts]]) -> int:
+    return int(min(sum(int(each.n[label]) for _, each in found) for label in (0, 1)))
+
+
+# --- the story -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Known:
+    """All that a window's labels are read against."""
+
+    grid: Grid
+    reference: Reference | None
+    lateness: Lateness | None
+    newest_landing: datetime | None = None
+
+
+def count_window(
+    source: Source,
+    model: ModelConfig,
+    roles: Roles,
+    window: Window,
+    *,
+    baseline: Baseline | None,
+    now: datetime,
+    grid: Grid,
+) -> Counted:
+    """Read and count one window's labels as of ``now``."""
+    stream = source.read_labels(model, roles, window, now=now)
+    return count(stream, window=window, now=now, grid=grid, segments=baselines.known_segments(baseline))[0]
+
+
+def judge(scope: Scope, counted: Counted, known: Known, *, store: Store, mature: bool, now: datetime) -> list[Result]:
+    """Three curves for all rows and each segment, and whether labels come as they used to."""
+    age_days = (now - scope.window.end).total_seconds() / 86400
+    results: list[Result] = []
+    for segment, scores in counted.scores.items():
+        curves = _curves(scope.model, scores, counted.landed[segment], known, whole=segment is None)
+        notes: dict[str, Any] = {}
+        if segment is None:
+            notes = {"labels": counted.notes} if counted.notes else {}
+            notes |= judging.meaning_of_scores(scores, known.reference.calibrator if known.reference else None)
+            notes |= judging.tables(scores, scope.model.performance.thresholds)
+        results += judging.results(
+            scope,
+            judging.Curves(
+                **curves,
+                n_labelled=scores.n_labelled,
+                n_rows=scores.n,
+                mature=mature,
+                age_days=age_days,
+                notes=notes,
+            ),
+            segment=segment,
+        )
+    return results + _findings(scope, counted, known, store=store, now=now)
+
+
+def _findings(scope: Scope, counted: Counted, known: Known, *, store: Store, now: datetime) -> list[Result]:
+    """Whether labels come as they used to, said once, when the window is first looked at: it is about that moment."""
+    if scope.revision:
+        stored = store.results(scope.name, start=scope.window.start, end=scope.window.end)
+        return [
+            replace(each, revision=scope.revision)
+            for each in stored
+            if each.metric in FINDINGS and each.window == scope.window
+        ]
+    history = store.results(
+        scope.name, metric=OUTAGE, start=scope.window.start - 60 * scope.window.length, end=scope.window.start
+    )
+    late = known.lateness
+    return delay_findings(
+        scope,
+        counted.landed[None],
+        None if late is None else late.law,
+        [] if late is None else late.windows,
+        newest=known.newest_landing,
+        now=now,
+        history=history,
+    )
+
+
+def _curves(model: ModelConfig, scores: ScoreLabels, landed: Landed, known: Known, *, whole: bool) -> dict[str, Any]:
+    limits, metrics = model.performance, metrics_of(model)
+    told: dict[str, Any] = {"realized": performance(scores, metrics=metrics, beta=limits.beta)}
+    if limits.value:
+        told["realized"]["value"] = judging.business_value(scores, limits.value)
+    late = known.lateness
+    if late is not None:
+        told["corrected"] = corrected(landed, late.law, metrics=metrics, beta=limits.beta, absent=absent_class(model))
+    else:
+        told["corrected"] = {
+            name: Measure(None, n=scores.n, reason="no_delay_law") for name in metrics if name in CORRECTABLE
+        }
+    if known.reference is not None and known.reference.calibrator is not None:
+        promised = estimate(scores, known.reference.calibrator)
+        told["estimated"] = {name: promised[name] for name in metrics if name in promised}
+    if whole and known.reference is not None:
+        told["reference"] = known.reference.measures
+    return told
+
+
+def absent_class(model: ModelConfig) -> int | None:
+    """The class that the lack of a label will mean, where the config says so."""
+    if model.labels is None or model.labels.absent_means is None:
+        return None
+    return int(str(model.labels.absent_means).lower() == str(model.positive).lower())
+
+
+def profiles(name: str, window: Window, counted: Counted) -> list[StoredProfile]:
+    """What of a window's labels is kept."""
+    kept = [
+        StoredProfile(name, window, LABELS, scores.coarsen(), segment) for segment, scores in counted.scores.items()
+    ]
+    return [*kept, StoredProfile(name, window, DELAYS, counted.delays)]

@@ -1,0 +1,283 @@
+"""Performance of one window on three curves, never mixed up: realized, corrected for late labels, and estimated.
+
+Which of them decides is a rule, and it is shown (``detail.decides``, ``detail.rule``): the most certain one.
+
+1. *realized*, once the labels are mature or at least ``NEARLY_ALL`` of them have landed;
+2. else *corrected*, where it is identifiable and its interval no wider than ``WIDEST``;
+3. else *estimated*, which may warn and never alerts: a changed rule is invisible to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from detectors.calibration import Calibrator, calibration_change
+from detectors.classification import HIGHER_IS_WORSE, Measure, ScoreLabels, reliability_curve, threshold_table
+from detectors.intervals import Interval, difference, mean_interval, wilson
+from monitor.checks import Evidence, Scope
+from monitor.models import Check, Result, Verdict
+from monitor.thresholds import Judgement, judge_performance
+
+NEARLY_ALL = 0.95
+WIDEST = 0.25
+"""A corrected value whose 95 % interval is wider than this is shown, and decides nothing."""
+
+RULES = {
+    "realized": "realized decides: the labels are mature, or nearly all in",
+    "corrected": "corrected decides: labels are still landing, and which land first is known from earlier windows",
+    "estimated": "estimated may warn: no label says anything yet, and a changed rule would not show in it",
+}
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What one window (or one segment of it) shows on each curve, by metric.
+
+    Parameters
+    ----------
+    notes
+        What was odd about the labels, such as contradictions, for the detail of the first row.
+    """
+
+    realized: Mapping[str, Measure]
+    corrected: Mapping[str, Measure] = field(default_factory=dict)
+    estimated: Mapping[str, Measure] = field(default_factory=dict)
+    reference: Mapping[str, Measure] | None = None
+    n_labelled: int = 0
+    n_rows: int = 0
+    mature: bool = False
+    age_days: float = 0.0
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def coverage(self) -> float | None:
+        return self.n_labelled / self.n_rows if self.n_rows else None
+
+
+def results(scope: Scope, curves: Curves, *, segment: str | None = None) -> list[Result]:
+    """The rows of one window or segment: for each metric up to three, of which at most one decides."""
+    found: list[Result] = []
+    for metric in curves.realized:
+        chosen = decides(scope, curves, metric)
+        for kind in ("realized", "corrected", "estimated"):
+            measure = getattr(curves, kind).get(metric)
+            if measure is not None:
+                found.append(_row(scope, curves, metric, measure, kind=kind, chosen=chosen, segment=segment))
+    if found and curves.notes:
+        found[0] = _with(found[0], curves.notes)
+    return found
+
+
+def decides(scope: Scope, curves: Curves, metric: str) -> str | None:
+    """The most certain curve of a metric; ``None`` where none says anything."""
+    enough = curves.n_labelled >= scope.model.performance.min_labels
+    if curves.mature or (curves.coverage or 0.0) >= NEARLY_ALL:
+        return "realized"
+    corrected = curves.corrected.get(metric)
+    if enough and corrected is not None and _width(corrected) <= WIDEST:
+        return "corrected"
+    estimated = curves.estimated.get(metric)
+    if estimated is not None and estimated.value is not None and curves.n_rows >= scope.model.min_rows:
+        return "estimated"
+    return None
+
+
+def _width(measure: Measure) -> float:
+    if measure.value is None or measure.low is None or measure.high is None:
+        return math.inf
+    return measure.high - measure.low
+
+
+def _row(
+    scope: Scope, curves: Curves, metric: str, measure: Measure, *, kind: str, chosen: str | None, segment: str | None
+) -> Result:
+    judged = _judge(scope, curves, metric, measure, kind=kind)
+    known = None if curves.reference is None else curves.reference.get(metric)
+    detail: dict[str, Any] = {
+        "age_days": round(curves.age_days, 3),
+        "n_labelled": curves.n_labelled,
+        "mature": curves.mature,
+        "decides": kind == chosen and kind != "estimated",
+    }
+    if kind == chosen:
+        detail["rule"] = RULES[kind]
+        detail |= _split(curves, metric, measure, kind=kind)
+    if known is not None and known.value is not None:
+        detail["reference"] = known.value
+        if measure.value is not None:
+            detail["what"] = f"{metric} {known.value:.3f} → {measure.value:.3f}{_said(kind)}"
+    reason = measure.reason if measure.value is None else judged.reason
+    if reason:
+        detail["reason"] = reason
+    verdict = judged.verdict
+    if verdict is Verdict.ALERT and not detail["decides"]:
+        verdict = Verdict.WARN
+    return scope.result(
+        Check.PERFORMANCE,
+        metric,
+        segment=segment,
+        value=measure.value,
+        threshold=judged.threshold,
+        verdict=verdict,
+        n_reference=None if known is None else known.n,
+        n_current=curves.n_rows if kind == "estimated" else curves.n_labelled,
+        kind=kind,
+        interval=None if measure.low is None or measure.high is None else (measure.low, measure.high),
+        label_coverage=curves.coverage,
+        detail=detail,
+    )
+
+
+def _said(kind: str) -> str:
+    return {"corrected": " (corrected for labels still to come)", "estimated": " (estimated, before labels)"}.get(
+        kind, ""
+    )
+
+
+def _with(result: Result, notes: Mapping[str, Any]) -> Result:
+    result.detail.update(notes)
+    return result
+
+
+def _judge(scope: Scope, curves: Curves, metric: str, measure: Measure, *, kind: str) -> Judgement:  # noqa: PLR0911
+    """Judge one value; labels that are still landing cannot tell, whatever they say so far."""
+    limits = scope.model.performance
+    if curves.n_rows == 0:
+        return Judgement(Verdict.NO_DATA, None, "no predictions in this window")
+    if kind == "realized" and curves.n_labelled == 0:
+        return Judgement(Verdict.NO_DATA, None, "no labels yet")
+    if kind != "estimated" and curves.n_labelled < limits.min_labels:
+        return Judgement(Verdict.CANNOT_TELL, None, f"{curves.n_labelled} labels, min_labels is {limits.min_labels}")
+    if kind == "estimated" and curves.n_rows < scope.model.min_rows:
+        return Judgement(Verdict.CANNOT_TELL, None, f"{curves.n_rows} rows, min_rows is {scope.model.min_rows}")
+    if kind == "realized" and not curves.mature and (curves.coverage or 0.0) < NEARLY_ALL:
+        return Judgement(
+            Verdict.CANNOT_TELL, None, f"labels are still landing: {curves.coverage:.0%} so far, and not a fair sample"
+        )
+    if kind == "corrected" and measure.value is not None and _width(measure) > WIDEST:
+        return Judgement(Verdict.CANNOT_TELL, None, f"known to within {_width(measure):.2f} only")
+    known = None if curves.reference is None else curves.reference.get(metric)
+    triple = None
+    if known is not None and known.value is not None and known.low is not None and known.high is not None:
+        triple = (known.value, known.low, known.high)
+    interval = None if measure.low is None or measure.high is None else (measure.low, measure.high)
+    if kind == "corrected" and interval is not None:
+        interval = _as_a_rate(measure, interval)
+    warn, alert = limits.limits()
+    return judge_performance(
+        measure.value,
+        interval,
+        reference=triple,
+        warn=warn.get(metric),
+        alert=alert.get(metric),
+        alpha=Evidence(scope, "performance", len(limits.metrics)).alpha(),
+    )
+
+
+def _as_a_rate(measure: Measure, interval: tuple[float, float]) -> tuple[float, float]:
+    """The interval of the rate behind a corrected value: even with all labels in, so many predictions vary by chance.
+
+    Shown is where the window's own value will end up; against the baseline it is the rate that counts, as it does for
+    realized values.
+    """
+    value, n = measure.value or 0.0, max(measure.n, 1)
+    low, high = wilson(value * n, n)
+    return (
+        value - math.hypot(value - interval[0], value - low),
+        value + math.hypot(interval[1] - value, high - value),
+    )
+
+
+# --- why it changed --------------------------------------------------------------------------------
+
+
+def _split(curves: Curves, metric: str, measure: Measure, *, kind: str) -> dict[str, Any]:
+    """What of a change the inputs explain, and what they do not: the estimate lies between the two.
+
+    ``explained_change = estimated - reference`` and ``rule_change = realized (or corrected) - estimated``, each as
+    value, low and high.
+    """
+    estimated = curves.estimated.get(metric)
+    known = None if curves.reference is None else curves.reference.get(metric)
+    if estimated is None or kind == "estimated":
+        return {}
+    told: dict[str, Any] = {}
+    if known is not None:
+        told["explained_change"] = _difference(known, estimated)
+    told["rule_change"] = _difference(estimated, measure)
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _difference(first: Measure, second: Measure) -> list[float] | None:
+    sides = [first, second]
+    if any(side.value is None or side.low is None or side.high is None for side in sides):
+        return None
+    value = [float(side.value or 0.0) for side in sides]
+    low, high = difference(
+        value[0],
+        Interval(first.low or 0.0, first.high or 0.0),
+        value[1],
+        Interval(second.low or 0.0, second.high or 0.0),
+    )
+    return [value[1] - value[0], low, high]
+
+
+def meaning_of_scores(counts: ScoreLabels, calibrator: Calibrator | None) -> dict[str, Any]:
+    """Has P(y | score) moved? ``calibration_change``: realized less expected share of positives among labels."""
+    change = None if calibrator is None else calibration_change(counts, calibrator)
+    return {} if change is None else {"calibration_change": [change.value, change.low, change.high]}
+
+
+# --- tables ----------------------------------------------------------------------------------------
+
+
+def tables(counts: ScoreLabels, thresholds: Sequence[float]) -> dict[str, Any]:
+    """What other thresholds would have given, and what scores promised against what came true; labelled rows only."""
+    if not counts.n_labelled or not len(counts.scores):
+        return {}
+    told: dict[str, Any] = {"thresholds": [_threshold(row) for row in threshold_table(counts, thresholds)]}
+    if counts.low >= 0 and counts.high <= 1:
+        curve = reliability_curve(counts)
+        told["reliability"] = [
+            {"predicted": p, "observed": o, "n": n, "low": low, "high": high}
+            for p, o, n, low, high in zip(
+                *(part.tolist() for part in (curve.predicted, curve.observed, curve.n, curve.low, curve.high)),
+                strict=True,
+            )
+        ]
+    matrix = counts.confusion()
+    told["confusion"] = {"tp": matrix.tp, "fp": matrix.fp, "fn": matrix.fn, "tn": matrix.tn}
+    return told
+
+
+def _threshold(row: Any) -> dict[str, Any]:
+    told: dict[str, Any] = {"threshold": row.threshold}
+    for name in ("precision", "recall", "f1", "positive_rate"):
+        measure: Measure = getattr(row, name)
+        told[name] = None if measure.value is None else [measure.value, measure.low, measure.high]
+    return told
+
+
+def business_value(counts: ScoreLabels, worth: Mapping[Any, float]) -> Measure:
+    """What the decisions were worth: the mean over labelled decisions of the worth of each outcome.
+
+    ``worth`` gives it for ``tp``, ``fp``, ``fn`` and ``tn``; what it does not name is worth 0.
+    """
+    matrix = counts.confusion()
+    if matrix.n == 0:
+        return Measure(None, reason="no_labels" if counts.n else "no_predictions")
+    cells = [(getattr(matrix, name), float(worth.get(name, 0.0))) for name in ("tp", "fp", "fn", "tn")]
+    mean = sum(n * value for n, value in cells) / matrix.n
+    spread = sum(n * (value - mean) ** 2 for n, value in cells) / max(matrix.n - 1, 1)
+    low, high = mean_interval(mean, spread, matrix.n)
+    if not math.isfinite(low):
+        low = high = mean
+    return Measure(mean, low, high, matrix.n)
+
+
+def is_worse_when_higher(metric: str) -> bool:
+    """Whether a metric measures an error."""
+    return metric in HIGHER_IS_WORSE
