@@ -11,8 +11,8 @@ from typing import Any
 
 from detectors import DETECTORS, quality
 from detectors.change import ChangeTest, Watched, change, share_test
-from detectors.classification import Measure
 from detectors.display import what_changed
+from detectors.ks import ks_p_value
 from detectors.profiles import (
     CategoricalProfile,
     CategoricalSpec,
@@ -32,7 +32,6 @@ from monitor.models import ACCUMULATED, DECISION, SCORE, Check, Result, Verdict,
 from monitor.thresholds import (
     Judgement,
     judge_effect,
-    judge_performance,
     judge_points,
     judge_rate,
     too_little,
@@ -98,7 +97,8 @@ def feature_drift(
             evidence=evidence,
         )
         together: list[Result] = []
-        if segment is None and isinstance(column, Watched) and column.recent:
+        unsure = any(result.verdict is Verdict.CANNOT_TELL for result in alone)
+        if unsure and segment is None and isinstance(column, Watched) and column.recent:
             together = _accumulated(scope, column, current[name], worth=evidence.n_tests)
         results += [*_answered(alone, together), *together]
     if top is not None:
@@ -238,6 +238,9 @@ def compare_column(
         found = Statistic(None) if test is None else detector.function(spec, reference, current)
         measured = _Measured.of(metric, found, test, alpha=alpha, n=current.n, m=reference.n)
         limits = {"warn": warn.get(metric), "alert": alert.get(metric)}
+        by_chance = _by_chance(metric, limits["alert"] or limits["warn"], test, n=current.n, m=reference.n)
+        if by_chance is not None:
+            measured.detail["limit_by_chance"] = by_chance
         judged = scarce or judge_effect(
             measured.effect, measured.p_value, **limits, alpha=alpha, detectable=measured.detectable
         )
@@ -270,7 +273,7 @@ def _accumulated(scope: Scope, column: Watched, current: ColumnProfile, *, worth
     limit = alert.get("psi", warn.get("psi"))
     evidence = Evidence(scope, "accumulated", worth)
     alpha = evidence.alpha(confirm=1)
-    if limit is None or not current.n or _shows(_test(column, current), limit, alpha):
+    if limit is None or not current.n:
         return []
     pooled, n_windows = current, 1
     while n_windows <= len(column.recent):
@@ -361,6 +364,18 @@ class _Measured:
         effect = found.value - bias
         detail["psi_corrected"] = effect
         return cls(effect, p_value, detectable, test.law.interval(effect), detail)
+
+
+def _by_chance(metric: str, limit: float | None, test: ChangeTest | None, *, n: int, m: int) -> float | None:
+    """How often the limit alone, without any evidence, would be reached in windows like this without change."""
+    if limit is None or test is None or test.law is None or not test.can_tell:
+        return None
+    if metric == "psi":
+        return test.law.p_value(limit)
+    if metric == "ks":
+        worth = max(1.0, test.bias_factor)
+        return ks_p_value(limit, max(2, round(n / worth)), m=max(2, round(m / worth)))
+    return None
 
 
 def _in_unit(metric: str, psi: float) -> float | None:
@@ -719,106 +734,6 @@ def schema_changes(
 def _schema(scope: Scope, feature: str, metric: str, verdict: Verdict, words: str) -> Result:
     return scope.result(
         Check.QUALITY, metric, feature=feature, value=1.0, threshold=1.0, verdict=verdict, detail={"what": words}
-    )
-
-
-# --- performance ---------------------------------------------------------------------------------
-
-
-def realized_performance(
-    scope: Scope,
-    measures: Mapping[str, Measure],
-    *,
-    reference: Mapping[str, Measure] | None,
-    n_labelled: int,
-    n_rows: int,
-    mature: bool,
-    age_days: float,
-    segment: str | None = None,
-) -> list[Result]:
-    """How good were the predictions, on the labels that have landed so far?
-
-    Judged once the labels are mature or nearly all there: those that land first are not a fair sample.
-    """
-    coverage = n_labelled / n_rows if n_rows else None
-    results = []
-    for metric, measure in measures.items():
-        judged = _judge_measure(
-            scope,
-            metric,
-            measure,
-            reference=reference,
-            n_labelled=n_labelled,
-            n_rows=n_rows,
-            coverage=coverage,
-            mature=mature,
-        )
-        known = None if reference is None else reference.get(metric)
-        detail: dict[str, Any] = {"age_days": round(age_days, 3), "n_labelled": n_labelled, "mature": mature}
-        if known is not None and known.value is not None:
-            detail["reference"] = known.value
-            if measure.value is not None:
-                detail["what"] = f"{metric} {known.value:.3f} → {measure.value:.3f}"
-        if measure.value is None:
-            detail["reason"] = measure.reason
-        interval = None if measure.low is None or measure.high is None else (measure.low, measure.high)
-        results.append(
-            scope.result(
-                Check.PERFORMANCE,
-                metric,
-                segment=segment,
-                value=measure.value,
-                threshold=judged.threshold,
-                verdict=judged.verdict,
-                n_reference=None if known is None else known.n,
-                n_current=n_labelled,
-                kind="realized",
-                interval=interval,
-                label_coverage=coverage,
-                detail=_with_reason(detail, judged),
-            )
-        )
-    return results
-
-
-NEARLY_ALL = 0.95
-
-
-def _judge_measure(
-    scope: Scope,
-    metric: str,
-    measure: Measure,
-    *,
-    reference: Mapping[str, Measure] | None,
-    n_labelled: int,
-    n_rows: int,
-    coverage: float | None,
-    mature: bool,
-) -> Judgement:
-    limits = scope.model.performance
-    if n_rows == 0:
-        return Judgement(Verdict.NO_DATA, None, "no predictions in this window")
-    if n_labelled == 0:
-        return Judgement(Verdict.NO_DATA, None, "no labels yet")
-    if n_labelled < limits.min_labels:
-        return Judgement(Verdict.CANNOT_TELL, None, f"{n_labelled} labels, min_labels is {limits.min_labels}")
-    if not mature and (coverage or 0.0) < NEARLY_ALL:
-        return Judgement(
-            Verdict.CANNOT_TELL, None, f"labels are still landing: {coverage:.0%} so far, and not a fair sample"
-        )
-    known = None if reference is None else reference.get(metric)
-    triple = None
-    if known is not None and known.value is not None and known.low is not None and known.high is not None:
-        triple = (known.value, known.low, known.high)
-    interval = None if measure.low is None or measure.high is None else (measure.low, measure.high)
-    warn, alert = limits.limits()
-    return judge_performance(
-        measure.value,
-        interval,
-        reference=triple,
-        warn=warn.get(metric),
-        alert=alert.get(metric),
-        alpha=Evidence(scope, "performance", len(limits.metrics)).alpha(),
     )
 
 

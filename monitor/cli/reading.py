@@ -384,6 +384,8 @@ def _show_explanation(found: Incident, evidence: Sequence[Result]) -> None:
             showing.plain(showing.words(worst)),
         )
     console.print(showing.indented(table))
+    for line in _standing(evidence):
+        console.print(line, style="dim", markup=False)
     later = f" --to {(_after(found) + timedelta(days=1)):%Y-%m-%d}" if found.resolved_window else ""
     console.print(
         f"\nall numbers: monitor results -m {found.model} --check {found.check.value} "
@@ -392,6 +394,28 @@ def _show_explanation(found: Incident, evidence: Sequence[Result]) -> None:
         markup=False,
         soft_wrap=True,
     )
+
+
+OFTEN = 0.001
+"""A limit that chance alone reaches more often than this is worth a word."""
+
+
+def _standing(evidence: Sequence[Result]) -> list[str]:
+    """What the verdicts rest on: the evidence asked for, and how often the limits alone would have spoken."""
+    levels = [float(r.detail["alpha"]) for r in evidence if "alpha" in r.detail]
+    spent = [float(r.detail["spend"]) for r in evidence if "spend" in r.detail]
+    lines = []
+    if levels:
+        told = f"evidence asked for: p ≤ {min(levels):.2g}"
+        lines.append(told + (f"; a test may cause {max(spent):.2g} false pages a window" if spent else ""))
+    for series in _series(evidence):
+        often = max((float(r.detail.get("limit_by_chance") or 0.0) for r in series), default=0.0)
+        if often >= OFTEN:
+            lines.append(
+                f"{showing.subject(series[0])}: chance alone reaches the limit of {series[0].metric} "
+                f"in {often:.1%} of such windows without drift"
+            )
+    return lines
 
 
 def _series(evidence: Sequence[Result]) -> list[list[Result]]:
