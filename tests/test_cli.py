@@ -578,3 +578,81 @@ def test_a_mistake_of_ours_is_a_sentence_without_what_it_says(folder: Path, monk
     assert answer.exit_code == 1
     assert "unexpected RuntimeError in monitor.cli.reading" in answer.stderr
     assert "4711" not in answer.output
+
+
+# --- the documented contract ----------------------------------------------------------------------
+
+JSON_PAGE = Path(__file__).parents[1] / "docs" / "json.md"
+
+
+def documented(command: str) -> set[str]:
+    """The fields of the table in the section of a command."""
+    (section,) = re.findall(
+        rf"^## `monitor {command} --json`\n(.*?)(?=^## |\Z)", JSON_PAGE.read_text(), re.MULTILINE | re.DOTALL
+    )
+    return set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
+
+
+@pytest.mark.parametrize("command", ["results", "incidents", "run", "status"])
+def test_the_json_contract_is_what_is_printed(folder: Path, command: str) -> None:
+    words = ["--now", NOW.isoformat(), "--no-report"] if command == "run" else []
+    answer = told(command, *words)
+    found = answer["run"] if command == "run" else answer["models" if command == "status" else command]
+    members = found if isinstance(found, list) else [found]
+    assert members
+    plain = [set(item) - {"kind", "interval", "label_coverage"} for item in members]
+    assert all(fields == documented(command) for fields in plain)
+
+
+def test_what_the_other_commands_print_is_documented(folder: Path) -> None:
+    page = JSON_PAGE.read_text()
+    first = told("incidents")["incidents"][0]["id"]
+    for words in (
+        ["explain", first],
+        ["history", "age"],
+        ["validate"],
+        ["doctor"],
+        ["baseline", "show", "-m", "churn"],
+        ["ack", first],
+        ["mute", "-m", "churn"],
+        ["unmute", "-m", "churn"],
+        ["test-alert"],
+        ["db", "current"],
+        ["db", "prune"],
+    ):
+        name = " ".join(words[: 2 if words[0] in ("baseline", "db") else 1])
+        (row,) = [line for line in page.splitlines() if line.startswith("|") and f"`{name}`" in line.split("|")[1]]
+        for key in told(*words):
+            assert key == "schema_version" or f"`{key}`" in row, (name, key)
+
+
+# --- the README, done -----------------------------------------------------------------------------
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def section(title: str) -> str:
+    (text,) = re.findall(rf"^## {title}\n(.*?)(?=^## )", README, re.MULTILINE | re.DOTALL)
+    return str(text)
+
+
+def test_the_recipes_of_the_readme_run(folder: Path) -> None:
+    commands = re.findall(r"`monitor ([^`]+)`", section("Recipes"))
+    assert len(commands) >= 4
+    for command in commands:
+        answer = call(*command.split())
+        assert answer.exit_code in (0, 3), (command, answer.output)
+
+
+def test_the_five_minutes_of_the_readme_lead_to_a_page(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    (fresh / "config.yaml").unlink()
+    (block,) = re.findall(r"```sh\n(.*?)```", section("Five minutes to your own model"), re.DOTALL)
+    commands = [line.split("monitor ", 1)[1].split("#")[0].split() for line in block.splitlines()]
+    assert [words[0] for words in commands] == ["init", "validate", "backfill", "report", "worker"]
+    for words in commands[:-1]:
+        mine = ["sqlite:///log.db" if "://" in word else word for word in words]
+        assert call(*mine).exit_code == 0, mine
+    (page,) = opened
+    assert "predictions" in Path(page.removeprefix("file://")).read_text()
