@@ -5,7 +5,7 @@ the wrong one costs more than naming none.  The rules below are tried in order a
 
 1. ``pipeline_bug``: online and offline values disagree, or a feature broke (constant, nulls, unit, default value).
    A new category or values out of range count only while nothing else drifts, as a changed world brings these too.
-2. ``population_mix``: the mix of segments or versions changed, and inputs or score with it.
+2. ``population_mix``: the mix of segments or versions changed, and inputs or score with it, but not within segments.
 3. ``label_shift``: the share of positives changed while scores within each class hold.
 4. ``concept_drift``: P(y | score) changed; less sure when the inputs moved as well.
 5. ``covariate_shift``: inputs or score moved; sure when P(y | score) is seen to hold, less so before the labels.
@@ -62,8 +62,8 @@ class Skewed:
 class Broken:
     """A quality finding beyond its limit.
 
-    ``problem`` is one of ``constant``, ``unit_change``, ``default_fill``, ``null_burst``, ``unseen``,
-    ``out_of_range``.
+    ``problem`` is one of ``constant``, ``unit_change``, ``scale_change`` (by the factor between two units, but one that
+    the world might bring about, too), ``default_fill``, ``null_burst``, ``unseen``, ``out_of_range``.
     """
 
     name: str
@@ -102,6 +102,8 @@ class Evidence:
         Segments or model versions whose share changed beyond limit.
     performance
         Change of the leading performance metric, oriented so that negative is worse.
+    within_segments
+        Whether inputs moved inside segments, too, and not only the shares of these; ``None`` without segments.
     prevalence
         Change of the share of positive labels.
     calibration
@@ -115,6 +117,7 @@ class Evidence:
     skewed: tuple[Skewed, ...] = ()
     broken: tuple[Broken, ...] = ()
     mix: tuple[Moved, ...] = ()
+    within_segments: bool | None = None
     performance: Change | None = None
     prevalence: Change | None = None
     calibration: Change | None = None
@@ -136,7 +139,7 @@ class Cause:
     features: tuple[str, ...] = ()
 
 
-_HARD: dict[str, float] = {"constant": 0.9, "unit_change": 0.9, "default_fill": 0.85, "null_burst": 0.8}
+_HARD: dict[str, float] = {"constant": 0.9, "unit_change": 0.9, "scale_change": 0.6, "default_fill": 0.85, "null_burst": 0.8}
 """Confidence that each problem is a bug of the feed: nothing in the world does that to a column."""
 _SOFT: dict[str, float] = {"unseen": 0.6, "out_of_range": 0.5}
 
@@ -184,10 +187,13 @@ def _confined(evidence: Evidence) -> bool:
 
 
 def _population_mix(evidence: Evidence) -> Cause | None:
-    if not (evidence.mix and evidence.inputs_moved):
+    if not (evidence.mix and evidence.inputs_moved) or evidence.within_segments:
         return None
     names = tuple(one.name for one in evidence.mix)
-    return _cause(CauseKind.POPULATION_MIX, 0.7, f"the shares of {', '.join(names)} changed", features=names)
+    what = f"the shares of {', '.join(names)} changed"
+    if evidence.within_segments is None:
+        return _cause(CauseKind.POPULATION_MIX, 0.7, what, features=names)
+    return _cause(CauseKind.POPULATION_MIX, 0.8, what, "inputs hold within each", features=names)
 
 
 def _label_shift(evidence: Evidence) -> Cause | None:

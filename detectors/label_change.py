@@ -1,0 +1,140 @@
+"""How the relation of scores and labels has changed: their share, what a score means, and how each class is scored.
+
+Three questions on the same counts tell three causes apart.  In a changed world P(y | score) holds; when only the share
+of classes moves P(score | y) holds; a changed rule leaves neither.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from detectors.intervals import z_value
+from detectors.profiles import FloatArray, IntArray
+from detectors.score_labels import ScoreLabels
+
+GROUPS = 10
+MIN_LABELS = 100
+
+
+@dataclass(frozen=True)
+class LabelChange:
+    """A change and its interval; 0 when nothing has changed."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        return (self.high - self.low) / 2
+
+
+def prevalence_change(reference: ScoreLabels, current: ScoreLabels, *, level: float = 0.999) -> LabelChange | None:
+    """By how much has the share of positive labels changed?  ``None`` with fewer than 100 labels on a side."""
+    sides = [
+        (float(side.positives.sum()), float(side.positives.sum() + side.negatives.sum()))
+        for side in (reference, current)
+    ]
+    if min(n for _, n in sides) < MIN_LABELS:
+        return None
+    (k, n), (k_now, n_now) = sides
+    p, p_now = k / n, k_now / n_now
+    half = z_value(level) * math.sqrt(p * (1 - p) / n + p_now * (1 - p_now) / n_now + 0.25 / min(n, n_now) ** 2)
+    return LabelChange(p_now - p, p_now - p - half, p_now - p + half)
+
+
+def meaning_change(
+    reference: ScoreLabels, current: ScoreLabels, *, groups: int = GROUPS, level: float = 0.999
+) -> LabelChange | None:
+    """Does a score still mean what it meant?  The change of P(y | score) in the group of scores where it is surest.
+
+    Scores are cut into groups of equal size in the reference; within each the share of positives is compared, after
+    taking away what the reference's own slope explains by scores that moved within the group.  The interval is
+    simultaneous over the groups (Šidák).
+
+    Returns
+    -------
+    ``None`` with fewer than 100 labels on a side, or without a group that holds 20 on both.
+    """
+    (x, pos, neg), (x_now, pos_now, neg_now) = _labelled(reference), _labelled(current)
+    if min((pos + neg).sum(), (pos_now + neg_now).sum()) < MIN_LABELS:
+        return None
+    cuts = _quantiles(x, pos + neg, groups)
+    slope = _slope(x, pos, neg)
+    before = _grouped(x, pos, neg, cuts)
+    after = _grouped(x_now, pos_now, neg_now, cuts)
+    held = (before[0] >= 20) & (after[0] >= 20)
+    if not held.any():
+        return None
+    n, p, centre = (side[held] for side in before)
+    n_now, p_now, centre_now = (side[held] for side in after)
+    gap = (p_now - p) - slope * (centre_now - centre)
+    pooled = (n * p + n_now * p_now + 1) / (n + n_now + 2)
+    error = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / n_now))
+    z = z_value(level ** (1 / int(held.sum())))
+    surest = int(np.argmax(np.abs(gap) / error))
+    half = z * float(error[surest])
+    return LabelChange(float(gap[surest]), float(gap[surest]) - half, float(gap[surest]) + half)
+
+
+def within_class_change(reference: ScoreLabels, current: ScoreLabels, *, level: float = 0.999) -> LabelChange | None:
+    """Is each class still scored as it was?  P(score now > score then | class) − ½, of the class where it is surest.
+
+    Ties count half.  The variance is Bamber's bound for equal distributions, (n + m + 1) / (12 n m), which ties only
+    lower; the interval is simultaneous over the two classes.
+
+    Returns
+    -------
+    ``None`` when a class has fewer than 20 labels on a side.
+    """
+    (x, pos, neg), (x_now, pos_now, neg_now) = _labelled(reference), _labelled(current)
+    found = []
+    for then, now in ((pos, pos_now), (neg, neg_now)):
+        n, m = float(then.sum()), float(now.sum())
+        if min(n, m) < 20:
+            return None
+        scores = np.union1d(x, x_now)
+        a, b = np.zeros(len(scores)), np.zeros(len(scores))
+        np.add.at(a, np.searchsorted(scores, x), then)
+        np.add.at(b, np.searchsorted(scores, x_now), now)
+        value = float(np.sum(b * (np.cumsum(a) - a / 2))) / (n * m) - 0.5
+        found.append((value, math.sqrt((n + m + 1) / (12 * n * m))))
+    value, error = max(found, key=lambda pair: abs(pair[0]) / pair[1])
+    half = z_value(math.sqrt(level)) * error
+    return LabelChange(value, value - half, value + half)
+
+
+def _labelled(counts: ScoreLabels) -> tuple[FloatArray, IntArray, IntArray]:
+    pos, neg = counts.positives.sum(axis=1), counts.negatives.sum(axis=1)
+    held = (pos + neg > 0) & np.isfinite(counts.scores)
+    return counts.scores[held], pos[held], neg[held]
+
+
+def _quantiles(x: FloatArray, weight: IntArray, groups: int) -> FloatArray:
+    reached = np.cumsum(weight) / weight.sum()
+    places = np.searchsorted(reached, np.arange(1, groups) / groups)
+    return np.unique(x[np.minimum(places, len(x) - 1)])
+
+
+def _grouped(
+    x: FloatArray, pos: IntArray, neg: IntArray, cuts: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Labels, share of positives, and mean score of each group."""
+    place = np.searchsorted(cuts, x, side="left")
+    size = len(cuts) + 1
+    n: FloatArray = np.bincount(place, weights=pos + neg, minlength=size).astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.bincount(place, weights=pos, minlength=size) / n
+        centre = np.bincount(place, weights=x * (pos + neg), minlength=size) / n
+    return n, share, centre
+
+
+def _slope(x: FloatArray, pos: IntArray, neg: IntArray) -> float:
+    """Least-squares slope of the label on the score."""
+    weight = (pos + neg).astype(np.float64)
+    middle = float(np.average(x, weights=weight))
+    spread = float(np.sum(weight * (x - middle) ** 2))
+    return float(np.sum((x - middle) * pos)) / spread if spread > 0 else 0.0
