@@ -306,7 +306,7 @@ def thin(profile: NumericProfile, kept: IntArray) -> NumericProfile:
     both = kept if profile.kept is None else np.intersect1d(kept, profile.kept)
     if len(both) == len(profile.cells) // 2:
         return profile
-    on, between = _kept_cells(both, len(profile.cells))
+    on, between = kept_cells(both, len(profile.cells))
     sums = np.add.reduceat(profile.cells, np.sort(np.concatenate([[0], on, on + 1])))
     cells = np.zeros_like(profile.cells)
     cells[on], cells[between] = sums[1::2], sums[0::2]
@@ -366,7 +366,7 @@ def to_bytes(profile: ColumnProfile) -> bytes:
         )  # fmt: skip
         if profile.kept is None:
             return _seal(_NUMERIC, head + _planes(profile.cells[1::2]) + _planes(profile.cells[0::2]))
-        on, between = _kept_cells(profile.kept, len(profile.cells))
+        on, between = kept_cells(profile.kept, len(profile.cells))
         body = _planes(np.diff(profile.kept, prepend=0)) + _planes(profile.cells[on]) + _planes(profile.cells[between])
         return _seal(_THINNED, head + _COUNT.pack(len(profile.cells)) + body)
     heavy = profile.heavy_unseen
@@ -374,7 +374,7 @@ def to_bytes(profile: ColumnProfile) -> bytes:
     return _seal(_CATEGORICAL, body + _planes(profile.counts) + _texts(heavy))
 
 
-def _kept_cells(kept: IntArray, n_cells: int) -> tuple[IntArray, IntArray]:
+def kept_cells(kept: IntArray, n_cells: int) -> tuple[IntArray, IntArray]:
     """The cells that a thinned profile uses: on its edges, and between them."""
     on = 2 * kept + 1
     return on, _middles(np.concatenate([[0], on + 1]), np.concatenate([on, [n_cells]]))
@@ -412,7 +412,7 @@ def _read_cells(reader: _Reader) -> IntArray:
 def _read_thinned(reader: _Reader) -> tuple[IntArray, IntArray]:
     cells = np.zeros(reader.unpack(_COUNT)[0], dtype=np.int64)
     kept = np.cumsum(reader.planes())
-    on, between = _kept_cells(kept, len(cells))
+    on, between = kept_cells(kept, len(cells))
     cells[on], cells[between] = reader.planes(), reader.planes()
     return cells, kept
 
@@ -497,7 +497,7 @@ class _Reader:
         n_planes = self.take(1)[0]
         data = np.frombuffer(self.take(length * n_planes), dtype=np.uint8).reshape(n_planes, length)
         if n_planes == 1:
-            return data[0].astype(np.int64)
+            return np.asarray(data[0], dtype=np.int64)
         numbers = np.zeros(length, dtype=np.uint64)
         for place in range(n_planes):
             numbers |= data[place].astype(np.uint64) << np.uint64(8 * place)

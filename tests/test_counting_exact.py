@@ -1,0 +1,296 @@
+"""One table, counted from wherever it lies, cut and ordered however it comes: the same integers."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import sqlalchemy as sa
+from databases import fresh_database, write_table
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detectors.profiles import (
+    CategoricalProfile,
+    ColumnProfile,
+    ColumnSpec,
+    NumericProfile,
+    NumericSpec,
+    merge_all,
+    project,
+    restrict,
+    thin,
+)
+from monitor import counting
+from monitor.config import ModelConfig, SourceConfig
+from monitor.models import Window
+from monitor.sources import Source, open_source, pushdown
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+WINDOW = Window(START, START + timedelta(days=1))
+NOW = datetime(2026, 4, 1, tzinfo=UTC)
+ROWS = 3000
+
+
+def table() -> pa.Table:
+    """Every kind of value that has ever been counted twice or not at all."""
+    rng = np.random.default_rng(11)
+    tied = np.round(rng.normal(size=ROWS), 1)
+    wild = np.where(rng.random(ROWS) < 0.01, np.inf, rng.normal(size=ROWS) * 1e3)
+    wild = np.where(rng.random(ROWS) < 0.01, -np.inf, wild)
+    wild = np.where(rng.random(ROWS) < 0.02, np.nan, wild)
+    single = rng.choice([0.1, 0.2, 0.3, 1 / 3], ROWS).astype(np.float32)
+    huge = rng.integers(2**53 - 50, 2**53 + 50, ROWS)
+    zeros = np.where(rng.random(ROWS) < 0.5, -0.0, 0.0)
+    money = [Decimal(int(cents)).scaleb(-2) for cents in rng.integers(-500, 500, ROWS)]
+    words = rng.choice(["", " ", "a", "Ä", "null", "a'b"], ROWS).tolist()
+    gone = rng.random(ROWS) < 0.05
+    return pa.table(
+        {
+            "at": pa.array([START + timedelta(seconds=20 * i) for i in range(ROWS)], pa.timestamp("us", tz="UTC")),
+            "tied": pa.array(tied, mask=gone),
+            "wild": pa.array(wild, mask=rng.random(ROWS) < 0.02),
+            "single": pa.array(single),
+            "huge": pa.array(huge, mask=rng.random(ROWS) < 0.02),
+            "zeros": pa.array(zeros),
+            "money": pa.array(money, pa.decimal128(12, 2)),
+            "flag": pa.array(rng.random(ROWS) < 0.3, mask=rng.random(ROWS) < 0.1),
+            "word": pa.array(words, pa.string(), mask=rng.random(ROWS) < 0.1),
+        }
+    )
+
+
+COLUMNS: dict[str, Any] = {
+    "at": sa.DateTime(timezone=True), "tied": sa.Double(), "wild": sa.Double(), "single": sa.REAL(),
+    "huge": sa.BigInteger(), "zeros": sa.Double(), "money": sa.Numeric(12, 2), "flag": sa.Boolean(), "word": sa.Text(),
+}  # fmt: skip
+NUMERIC = ["tied", "wild", "single", "huge", "zeros", "money"]
+KINDS = dict.fromkeys(NUMERIC, "numeric") | {"flag": "categorical", "word": "categorical"}
+
+
+def frozen() -> dict[str, ColumnSpec]:
+    """Edges of a reference whose floats were never rounded to float32, and that lie on the window's values."""
+    reference = table().set_column(3, "single", pa.array(np.resize([0.1, 0.2, 0.3, 1 / 3], ROWS)))
+    batches = [batch.select(list(KINDS)) for batch in reference.to_batches()]
+    shaped = [
+        batch.set_column(batch.schema.get_field_index("flag"), "flag", batch.column("flag").cast(pa.string()))
+        for batch in batches
+    ]
+    specs, _ = counting.learn_specs(shaped, KINDS, bins=10, max_categories=4, decision_edges={"tied": [0.5]})
+    return specs
+
+
+def write_sqlite(url: str) -> None:
+    columns = COLUMNS | {"at": sa.Text(), "money": sa.Double()}
+    rows = [
+        row | {"at": row["at"].strftime("%Y-%m-%d %H:%M:%S"), "money": float(row["money"])}
+        for row in table().to_pylist()
+    ]
+    write_table(url, "log", columns, rows)
+
+
+def count(source: Source, specs: dict[str, ColumnSpec]) -> dict[str, ColumnProfile]:
+    model = ModelConfig.model_validate(
+        {"table": "log", "time": "at", "features": {"numeric": NUMERIC, "categorical": ["flag", "word"]}}
+    )
+    roles = source.roles(model)
+    counts = counting.count(source.read_inputs(model, roles, WINDOW, now=NOW), specs)
+    assert counts.n_rows == ROWS
+    return counts.columns
+
+
+def integers(profile: ColumnProfile) -> list[Any]:
+    if isinstance(profile, NumericProfile):
+        outside = [profile.n, profile.missing, profile.pos_inf, profile.neg_inf]
+        return [*outside, *profile.cells.tolist()]
+    assert isinstance(profile, CategoricalProfile)
+    return [profile.n, profile.missing, profile.unseen, *profile.counts.tolist(), *sorted(profile.heavy_unseen.items())]
+
+
+@pytest.fixture(scope="module")
+def specs() -> dict[str, ColumnSpec]:
+    return frozen()
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory, postgres_server_url):
+    """The same rows as Parquet (two files, small row groups), in SQLite, and in PostgreSQL."""
+    home = tmp_path_factory.mktemp("exact")
+    (home / "log").mkdir()
+    pq.write_table(table().slice(0, 1234), home / "log" / "a.parquet", row_group_size=500)
+    pq.write_table(table().slice(1234), home / "log" / "b.parquet", row_group_size=999)
+    write_sqlite(f"sqlite:///{home / 'log.db'}")
+    with fresh_database(postgres_server_url) as url:
+        write_table(url, "log", COLUMNS, table().to_pylist())
+        yield {"parquet": {"path": home}, "sqlite": {"url": f"sqlite:///{home / 'log.db'}"}, "postgresql": {"url": url}}
+
+
+def opened(place: dict[str, Any]) -> Source:
+    return open_source("log", SourceConfig.model_validate(place), zone="UTC")
+
+
+def in_memory(specs: dict[str, ColumnSpec]) -> dict[str, ColumnProfile]:
+    """The same counts by the book: each value looked at on its own."""
+    answer: dict[str, ColumnProfile] = {}
+    for name in NUMERIC:
+        spec = specs[name]
+        assert isinstance(spec, NumericSpec)
+        cells, missing, infinite = [0] * spec.n_cells, 0, [0, 0]
+        for value in table().column(name).to_pylist():
+            number = math.nan if value is None else float(value)
+            if math.isnan(number):
+                missing += 1
+                continue
+            infinite[number > 0] += math.isinf(number)
+            below = sum(number > edge + slack for edge, slack in zip(spec.edges, spec.slack, strict=True))
+            on = below < len(spec.edges) and abs(number - spec.edges[below]) <= spec.slack[below]
+            cells[2 * below + on] += 1
+        nan = math.nan
+        answer[name] = NumericProfile(
+            ROWS, missing, infinite[1], infinite[0], np.array(cells), nan, nan, nan, nan, 0.0, 0.0
+        )
+    return answer
+
+
+@pytest.mark.parametrize("place", ["parquet", "sqlite", "postgresql"])
+def test_every_source_gives_the_same_integers(place, places, specs):
+    source = opened(places[place])
+    found = count(source, specs)
+    source.close()
+    expected = in_memory(specs)
+    for name in NUMERIC:
+        assert integers(found[name]) == integers(expected[name]), name
+
+
+def test_categories_are_the_same_from_every_source(places, specs):
+    told = {}
+    for place, where in places.items():
+        source = opened(where)
+        found = count(source, specs)
+        told[place] = {name: integers(found[name]) for name in ("flag", "word")}
+        source.close()
+    assert told["parquet"] == told["sqlite"] == told["postgresql"]
+    word = specs["word"]
+    assert "" in word.categories or told["parquet"]["word"][2] > 0  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("place", ["sqlite", "postgresql"])
+def test_counting_inside_the_database_gives_the_kernels_integers(place, places, specs):
+    source = opened(places[place])
+    streamed = count(source, specs)
+    model = ModelConfig.model_validate({"table": "log", "time": "at", "features": {"numeric": NUMERIC}})
+    roles = source.roles(model)
+    scan, _ = source._prediction_scan(model, roles, WINDOW, now=NOW, features=dict(roles.features))
+    numeric = {name: spec for name, spec in specs.items() if isinstance(spec, NumericSpec)}
+    pushed = source._scanner.count_numbers(scan, numeric)  # type: ignore[attr-defined]
+    source.close()
+    for name, spec in numeric.items():
+        there, here = pushed[name], streamed[name]
+        assert isinstance(here, NumericProfile)
+        if there.kept is not None:  # fewer edges where cells are found by comparisons: the kernel's, thinned alike
+            here = thin(here, there.kept)
+        assert integers(there) == integers(here), name
+        for what in ("minimum", "maximum", "mean", "m2", "low_sum", "high_sum"):
+            loose = name == "huge" and what == "m2"  # the mean itself is rounded by 1 there
+            near = pytest.approx(getattr(here, what), rel=1e-3 if loose else 1e-9, abs=1e-6, nan_ok=True)
+            assert getattr(there, what) == near, (name, what)
+        assert spec.n_cells == len(there.cells)
+
+
+def test_comparisons_are_pushed_down_over_a_bounded_number_of_edges():
+    edges = np.arange(5000.0)
+    spec = NumericSpec(edges, np.zeros(5000), np.array([0, 5000, 10_001]))
+    kept = pushdown.counted_over("snowflake", spec)
+    assert len(kept) <= pushdown.MOST_EDGES + 2
+    assert len(restrict(spec, kept).bins) == 3
+    assert len(pushdown.counted_over("postgresql", spec)) == 5000
+
+
+SMALL = NumericSpec(np.array([-1.5, 0.0, 1.5]), np.array([0.0, 1e-7, 0.0]), np.array([0, 3, 7]))
+
+
+@pytest.mark.parametrize("name", ["snowflake", "bigquery", "databricks", "trino", "redshift", "generic"])
+def test_the_statement_compiles_for_warehouses(name):
+    dialect = warehouse(name)
+    rows = sa.select(sa.column("x", sa.Double())).select_from(sa.table("log")).subquery("w")
+    text = str(pushdown.statement(name, rows, "x", SMALL).compile(dialect=dialect))
+    assert "GROUP BY" in text
+    assert text.count("CASE WHEN") == 2 * 3 + 2  # two cuts an edge, missing values, infinite ones
+
+
+def warehouse(name: str) -> Any:
+    """The dialect where its package is installed, else SQLAlchemy's own generic one."""
+    from sqlalchemy.dialects import registry
+    from sqlalchemy.engine.default import DefaultDialect
+
+    try:
+        return registry.load(name)()
+    except (sa.exc.NoSuchModuleError, ImportError):
+        return DefaultDialect()
+
+
+# --- splits and orders -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rows() -> pa.Table:
+    flags = table().column("flag").cast(pa.string())
+    return table().select(list(KINDS)).set_column(6, "flag", flags).slice(0, 400)
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, deadline=None)
+@given(data=st.data())
+def test_counts_depend_neither_on_order_nor_on_splits(data, rows, specs):
+    order = data.draw(st.randoms(use_true_random=False))
+    places = list(range(rows.num_rows))
+    order.shuffle(places)
+    cuts = sorted(data.draw(st.sets(st.integers(0, rows.num_rows), max_size=6)) | {0, rows.num_rows})
+    shuffled = rows.take(pa.array(places)).combine_chunks()
+    batches = [batch for a, b in pairwise(cuts) for batch in shuffled.slice(a, b - a).to_batches()]
+    one = counting.count(rows.to_batches(), specs).columns
+    many = counting.count(batches, specs).columns
+    parts = [counting.count([batch], specs).columns for batch in batches]
+    for name in KINDS:
+        assert integers(many[name]) == integers(one[name]), name
+        assert integers(merge_all(part[name] for part in parts)) == integers(one[name]), name
+
+
+def test_several_threads_count_as_one_does(specs):
+    rng = np.random.default_rng(5)
+    batch = pa.RecordBatch.from_pydict({f"x{i}": rng.normal(size=70_000) for i in range(8)})
+    spec = specs["wild"]
+    alone, together = counting.Crew(1), counting.Crew(4)
+    answers = []
+    for crew in (alone, together):
+        columns = counting._Columns(dict.fromkeys(batch.schema.names, spec))
+        with crew:
+            columns.update(batch, crew)
+        answers.append({name: integers(found) for name, found in columns.profiles().items()})
+    assert answers[0] == answers[1]
+
+
+def test_an_error_in_a_thread_is_raised_by_the_count(specs):
+    wrong = pa.RecordBatch.from_arrays([pa.array([[1.0]] * 140_000), pa.array([1.0] * 140_000)], names=["a", "b"])
+    with pytest.raises(pa.ArrowException):
+        counting.count([wrong], {"a": specs["wild"], "b": specs["wild"]})
+
+
+def test_a_projection_of_counts_is_the_count_over_fewer_edges(specs):
+    spec = specs["tied"]
+    assert isinstance(spec, NumericSpec)
+    kept = np.unique(np.concatenate([[0, len(spec.edges) - 1], (spec.bins[1:-1] - 1) // 2]))
+    coarse = restrict(spec, kept)
+    batch = table().select(["tied"]).to_batches()
+    fine = counting.count(batch, {"tied": spec}).columns["tied"]
+    direct = counting.count(batch, {"tied": coarse}).columns["tied"]
+    assert isinstance(fine, NumericProfile)
+    assert isinstance(direct, NumericProfile)
+    assert np.array_equal(project(spec, fine, onto=coarse).cells, direct.cells)
