@@ -3,6 +3,8 @@
 #   make test        the tests of a few minutes            make test-all   the slow ones too
 #   make lint        style and types                       make wheel      dist/*.whl
 #   make calibrate  false alarms and power of the verdicts, beside the peers' defaults (minutes)
+#   make bench       our whole job beside its floors and its peers, to a table (about ten minutes)
+#   make bench-large the same with 10,000,000 rows (25 GB of disk, half an hour)
 #   make lock        new constraints.txt                   make clean      remove what is made here
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +16,7 @@ TOO_OLD := Python 3.11 or newer is needed, and $(PYTHON) is not. Name one that i
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-all lint calibrate wheel lock clean
+.PHONY: help install demo test test-all lint calibrate bench bench-large wheel lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -49,6 +51,12 @@ lint: $(READY)
 
 calibrate: $(READY)
 	$(BIN)/python benchmarks/calibrate.py
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+bench-large: $(READY)
+	$(BIN)/python -m benchmarks --rows 1000000 10000000 --only-rows
 
 wheel: $(READY)
 	$(BIN)/python -m hatchling build -t wheel
