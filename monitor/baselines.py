@@ -73,7 +73,7 @@ def baseline_hash(model: ModelConfig, roles: Roles) -> str:
         "baseline": model.baseline.model_dump(mode="json", by_alias=True),
         "bins": model.drift.bins,
         "max_categories": model.features.max_categories,
-        "features": model.features.model_dump(mode="json", by_alias=True, exclude={"importance"}),
+        "features": model.features.model_dump(mode="json", by_alias=True, exclude={"importance", "groups"}),
         "score": [roles.score, roles.decision, model.threshold],
         "segments": [sorted(roles.segments), model.max_segments],
         "window": model.window,

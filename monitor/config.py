@@ -566,6 +566,9 @@ class FeatureConfig(Block):
     """Features to be read as categories whatever their type, e.g. codes."""
     max_categories: Whole = Field(200, ge=2, le=10_000)
     """The most frequent so many categories of the baseline are counted one by one, the rest together."""
+    groups: dict[NonEmpty, Names] = {}
+    """Where features come from, as names or globs: `{bureau: ["bureau_*"], application: [age, income]}`; features that
+    fire together and are of one group are told as that."""
     importance: Importance | None = None
     """Weights by feature, or the table that holds them; ranks what is shown (see `drift.top`)."""
 
@@ -1018,6 +1021,7 @@ _NOT_IN_HASH: Any = {
     "confirm": True,
     "recover": True,
     "start": True,
+    "features": {"groups"},
     "skew": {"examples"},
 }
 

@@ -60,9 +60,11 @@ def causes(service: Service, claim: Claim, seen: Seen, step: Step) -> list[Incid
             labels=_labels(service, claim, seen, baseline, results),
         )
     )
-    shared = grouping.shared_segment(results)
+    segment = grouping.shared_segment(results)
+    groups = service.model(claim.model).features.groups
+    known = [] if baseline is None else baseline.features
     return [
-        _with_cause(incident, found, shared)
+        _with_cause(incident, found, grouping.shared_group(incident.features, groups, known) or segment)
         if incident.state is IncidentState.OPEN
         else replace(incident, summary=_summary(incident))
         for incident in step.incidents

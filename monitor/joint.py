@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -124,7 +124,7 @@ def joint_drift(scope: Scope, known: Known, current: Correlations | None) -> lis
     """Do the numeric features go together as they did in the baseline?"""
     if current is None or not known.reference:
         return []
-    pages, period = getattr(scope.model, "false_pages", (1.0, timedelta(days=90)))
+    pages, period = scope.model.false_pages
     alpha = scope.model.drift.significance or min(0.001, pages * SHARE * (scope.window.length / period))
     if current.n_rows < scope.model.min_rows:
         reason = f"{current.n_rows} rows, min_rows is {scope.model.min_rows}"

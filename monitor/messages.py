@@ -202,10 +202,9 @@ def _headline(ordered: Sequence[Change]) -> str:
 def _subject(incident: Incident) -> str:
     """What is wrong, in a few words."""
     n = len(incident.features)
-    if incident.detail.get("kind") == "no_data":
-        return "no rows arrive"
-    if incident.detail.get("kind") == "labels":
-        return "labels are late, or have stopped"
+    silent = {"no_data": "no rows arrive", "labels": "labels are late, or have stopped"}
+    if incident.detail.get("kind") in silent:
+        return silent[incident.detail["kind"]]
     if incident.check is Check.FEATURE_DRIFT:
         together = incident.detail.get("series") == [[None, None]]
         return "features go together otherwise" if together else f"{_named(incident, n)} drifted"
@@ -323,6 +322,9 @@ def _facts(ordered: Sequence[Change], results: Sequence[Result], importance_word
         first = min(firing, key=lambda i: (i.onset or i.opened_window, i.id))
         facts["Since"] = began(first) or moment(first.onset or first.opened_window)
         facts |= _sureness(firing, results)
+    shared = dict.fromkeys(str(i.detail["shared"]) for i in firing if i.detail.get("shared"))
+    if shared:
+        facts["In common"] = "; ".join(shared)
     if importance_word:
         facts["Importance"] = importance_word
     acknowledged = dict.fromkeys(i.acknowledged_by for i in incidents if i.acknowledged_by)
