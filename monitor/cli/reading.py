@@ -55,7 +55,8 @@ def _model_status(service: Service, name: str) -> dict[str, Any]:
     finished = [row for row in rows if row.state.finished and row.state is not RunState.SKIPPED]
     newest = max(finished, key=lambda row: row.window.end, default=None)
     found = service.store.results(name, start=newest.window.start, end=newest.window.end) if newest is not None else []
-    worst = max((r.verdict for r in found), key=lambda v: v.rank, default=Verdict.NO_DATA)
+    decided = [r.verdict for r in found if r.verdict.decides] or [r.verdict for r in found]
+    worst = max(decided, key=lambda v: v.rank, default=Verdict.NO_DATA)
     states: dict[str, int] = {}
     for row in rows:
         states[row.state.value] = states.get(row.state.value, 0) + 1
@@ -220,12 +221,18 @@ def _show_results(found: Sequence[Result], everything: int, *, newest_only: bool
     if newest_only:
         newest = {r.model: r.window for r in sorted(found, key=lambda r: r.window)}
         found = [r for r in found if r.window == newest[r.model]]
+        found = [r for r in found if _worth_a_line(r)] or found
     showing.show_results(found, console)
     if newest_only and everything > len(found):
         console.print(
-            f"\n{everything - len(found):,} more of earlier windows: --from and --to, --worse-than-ok, or --json",
+            f"\n{everything - len(found):,} more, of earlier windows and of segments: --from and --to, --feature, --json",
             style="dim",
         )
+
+
+def _worth_a_line(result: Result) -> bool:
+    """Leave out, of the overview, segments where all is well and what is not there yet."""
+    return result.verdict.decides and (result.segment is None or result.verdict.value != "ok")
 
 
 def _check_feature(service: Service, feature: str, model: str | None) -> None:
@@ -389,7 +396,8 @@ def _show_explanation(found: Incident, evidence: Sequence[Result]) -> None:
     later = f" --to {(_after(found) + timedelta(days=1)):%Y-%m-%d}" if found.resolved_window else ""
     console.print(
         f"\nall numbers: monitor results -m {found.model} --check {found.check.value} "
-        f"--from {found.opened_window:%Y-%m-%d}{later}\ntake it on:  monitor ack {found.id} --note …",
+        f"--from {found.opened_window:%Y-%m-%d}{later}"
+        + ("" if found.resolved_window else f"\ntake it on:  monitor ack {found.id} --note …"),
         style="dim",
         markup=False,
         soft_wrap=True,

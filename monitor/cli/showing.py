@@ -124,7 +124,7 @@ def results_table(found: Iterable[Result], console: Console) -> Table:
             mark(r.verdict.value),
             *optional,
             plain(subject(r)),
-            r.metric,
+            r.metric if r.kind in (None, "realized") else f"{r.metric} ({r.kind})",
             number(r.value),
             limit(r),
             *([chance(r.p_value)] if wide else []),
@@ -173,12 +173,13 @@ def tally(found: Iterable[Result]) -> str:
 def show_incident(incident: Incident, console: Console, *, brief: bool = False) -> None:
     """Which, since when and how it stands; then what, and why. ``brief`` says it in two lines."""
     line = mark(incident.severity.value if incident.state.value == "open" else "ok")
-    until = "" if incident.resolved_window is None else f" until {moment(incident.resolved_window)}"
+    until = "" if incident.resolved_window is None else f" to {moment(incident.resolved_window)}"
     line.append(f" {incident.id}", style="bold")
     line.append("  " if brief else f"  {incident.model}  ", style="")
     line.append(f"{incident.check.value}  ", style="")
-    line.append(incident.state.value, style="bold" if incident.state.value == "open" else "green")
-    line.append(f" since {moment(incident.opened_window)}{until}", style="")
+    is_open = incident.state.value == "open"
+    line.append(incident.state.value, style="bold" if is_open else "green")
+    line.append(f"{' since' if is_open else ''} {moment(incident.opened_window)}{until}", style="")
     if incident.acknowledged_by:
         line.append(f"  taken on by {incident.acknowledged_by}", style="cyan")
     told = [incident.summary or "no summary"]
