@@ -84,6 +84,10 @@ class SourceConfig(Block):
     """How long to wait for a connection."""
     max_connections: Whole = Field(2, ge=1, le=16)
     """Connections open at the same time, at most."""
+    push_down: Literal["never", "auto", "always"] = "auto"
+    """Count numeric features inside the database, so that only counts cross the network: `auto` does so in warehouses
+    (Snowflake, BigQuery, Databricks, Trino, Redshift), `always` pays on a link below about 1 Gbit/s. Windows of models
+    with segments, a JSON column of features, or times that only parse exactly here are streamed nevertheless."""
 
     @model_validator(mode="before")
     @classmethod

@@ -136,8 +136,12 @@ def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
         except NoBaselineError as missing:
             return without_baseline(service, scope, claim, mark, str(missing))
         known = {name: spec for name, spec in baseline.specs().items() if baselines.is_readable(name, roles)}
-        rows = joint.Sampled(source.read_inputs(model, roles, claim.window, now=now), joint.columns_of(known, model))
-        counts = counting.count(rows, known, segments=baseline.detail["segments"])
+        there = source.count_there(model, roles, claim.window, known, now=now)
+        here = {name: spec for name, spec in known.items() if name not in there}
+        read = source.read_inputs(model, roles, claim.window, now=now, columns=list(here) if there else None)
+        rows = joint.Sampled(read, joint.columns_of(here, model))
+        counts = counting.count(rows, here, segments=baseline.detail["segments"])
+        counts.columns |= there
         together = rows.measure()
         top = checks.top_features(service.importance(claim.model, source), model.drift.top)
     reference = baselines.reference(baseline, service.config, store=service.store, window=claim.window)

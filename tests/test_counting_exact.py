@@ -204,6 +204,19 @@ def test_counting_inside_the_database_gives_the_kernels_integers(place, places, 
         assert spec.n_cells == len(there.cells)
 
 
+def test_push_down_is_a_matter_of_the_config(places, specs):
+    model = ModelConfig.model_validate({"table": "log", "time": "at", "features": {"numeric": NUMERIC}})
+    found = {}
+    for asked in ("never", "auto", "always"):
+        source = opened(places["postgresql"] | {"push_down": asked})
+        found[asked] = source.count_there(model, source.roles(model), WINDOW, specs, now=NOW)
+        source.close()
+    assert found["never"] == found["auto"] == {}
+    assert set(found["always"]) == set(NUMERIC)
+    folder = opened(places["parquet"])
+    assert folder.count_there(model, folder.roles(model), WINDOW, specs, now=NOW) == {}
+
+
 def test_comparisons_are_pushed_down_over_a_bounded_number_of_edges():
     edges = np.arange(5000.0)
     spec = NumericSpec(edges, np.zeros(5000), np.array([0, 5000, 10_001]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from detectors.profiles import NumericProfile, NumericSpec
 from monitor.config import SourceConfig
 from monitor.sources import normal, row_groups, times
 from monitor.sources.errors import PermanentSourceError, TransientSourceError, missing, missing_file
@@ -206,6 +207,11 @@ class Folder:
     def duplicates(self, scan: Scan, key: Sequence[str]) -> int:
         dataset = self._dataset(scan.relation)
         return int((~self._last_rows(dataset, replace(scan, dedupe=tuple(key)))).sum())
+
+    pushes_down = False
+
+    def count_numbers(self, scan: Scan, specs: Mapping[str, NumericSpec]) -> dict[str, NumericProfile]:  # noqa: ARG002
+        raise PermanentSourceError(f"{self.where}: files have no engine of their own to count in", reason="unsupported")
 
     def probe(self) -> list[str]:
         if not self.path.exists():

@@ -17,6 +17,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, array
 
 from detectors.profiles import NumericProfile, NumericSpec, kept_cells, restrict
 
+WAREHOUSES = frozenset({"snowflake", "bigquery", "databricks", "trino", "redshift"})
+"""Where counting in the engine is cheaper than fetching rows, wherever the monitor runs."""
 MOST_EDGES = 256
 """Edges that are counted over where cells are found by comparisons: the statement grows with them."""
 

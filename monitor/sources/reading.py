@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from detectors.profiles import ColumnSpec, NumericProfile, NumericSpec
 from monitor.config import (
     FileBaseline,
     ImportanceTable,
@@ -161,6 +162,21 @@ class Source:
 
         self._check_names([relation_column for relation_column in roles.segments if not model.features.table], relation)
         return InputStream(batches, duplicates=duplicates)
+
+    def count_there(
+        self, model: ModelConfig, roles: Roles, window: Window, specs: Mapping[str, ColumnSpec], *, now: datetime
+    ) -> dict[str, NumericProfile]:
+        """Count numeric features inside the database, where `push_down` asks for it and it can; else nothing is there.
+
+        The columns that are counted here need not be read.
+        """
+        numeric = {n: s for n, s in specs.items() if isinstance(s, NumericSpec) and n in roles.features}
+        form = self._form(_relation(model), model.time)
+        exact = form.form in ("aware", "epoch") or (form.zone == "UTC" and form.form == "naive")
+        if not numeric or not exact or roles.segments or model.features.from_ or not self._scanner.pushes_down:
+            return {}
+        scan, _ = self._prediction_scan(model, roles, window, now=now, features=dict.fromkeys(numeric, "numeric"))
+        return self._scanner.count_numbers(scan, numeric)
 
     def _prediction_scan(
         self, model: ModelConfig, roles: Roles, window: Window | None, *, now: datetime, features: dict[str, str]

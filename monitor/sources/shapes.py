@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -10,6 +10,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from detectors.profiles import NumericProfile, NumericSpec
 
 Kind = Literal["numeric", "bool", "text", "time", "date", "json", "other"]
 TIME = "__time__"
@@ -123,6 +125,7 @@ class Scanner(Protocol):
     """What a kind of storage must be able to do; all that is said about models is built on these few."""
 
     where: str
+    pushes_down: bool
 
     def describe(self, relation: Relation, *, window: tuple[datetime, datetime] | None = None) -> list[ColumnInfo]: ...
 
@@ -131,6 +134,8 @@ class Scanner(Protocol):
     def aggregate(self, scan: Scan, *, time: str) -> tuple[int, Any, Any]: ...
 
     def duplicates(self, scan: Scan, key: Sequence[str]) -> int: ...
+
+    def count_numbers(self, scan: Scan, specs: Mapping[str, NumericSpec]) -> dict[str, NumericProfile]: ...
 
     def probe(self) -> list[str]: ...
 

@@ -41,6 +41,8 @@ class Database:
         self.config = config
         self.dialect_name = self.url.get_backend_name()
         self.where = f"source {name!r}"
+        asked = config.push_down
+        self.pushes_down = asked == "always" or (asked == "auto" and self.dialect_name in pushdown.WAREHOUSES)
         self.adbc = adbc and self.dialect_name in ("postgresql", "sqlite")
         self._slots = threading.BoundedSemaphore(max(2, config.max_connections))
         self._lines = self._lifelines()
@@ -150,7 +152,8 @@ class Database:
             return Lifelines(port=None)
         folder = self.url.host or self.url.query.get("host") or "/"
         port = self.url.port or (5432 if self.dialect_name == "postgresql" else None)
-        return Lifelines(port=port, folder=folder if isinstance(folder, str) and folder.startswith("/") else None)
+        path = folder if isinstance(folder, str) and folder.startswith("/") else None
+        return Lifelines(port=port, folder=path, patience=self.config.connect_timeout.total_seconds() + 5)
 
     @property
     def _patience(self) -> float:
