@@ -85,12 +85,11 @@ def holed(postgres_server_url: str) -> Iterator[Proxy]:
 def test_a_window_behind_a_black_hole_ends_at_its_deadline_and_is_computed_once_bytes_pass_again(
     tmp_path: Path, store: Store, postgres_url: str, holed: Proxy, after: int
 ) -> None:
-    service = service_of(
-        tmp_path, store, holed.url(postgres_url), {"m": small(postgres_url)}, worker={"window_deadline": "2s"}
-    )
+    service = service_of(tmp_path, store, holed.url(postgres_url), {"m": small(postgres_url)})
     service.config.sources["main"].connect_timeout = timedelta(seconds=2)
     run_due(service, now=datetime.now(UTC) - 3 * STEP, worker="w")
     assert states(store) == ["ok"]
+    service.config.worker.window_deadline = timedelta(seconds=2)
     real = counting.count
 
     def slowly(*arguments: Any, **more: Any) -> Any:
@@ -110,6 +109,7 @@ def test_a_window_behind_a_black_hole_ends_at_its_deadline_and_is_computed_once_
     assert row.state is RunState.PENDING
     assert "window_deadline" in str(row.reason)
     holed.back()
+    service.config.worker.window_deadline = timedelta(minutes=5)
     again(service)
     assert states(store) == ["ok"] * STEPS
     assert store.check() == []

@@ -27,10 +27,12 @@ class Lifelines:
     port, folder
         Where the database listens: a TCP port, or for a Unix socket its folder; sockets that lead elsewhere are left
         alone.
+    patience
+        Seconds that opening a connection may take.
     """
 
-    def __init__(self, *, port: int | None, folder: str | None = None) -> None:
-        self._port, self._folder = port, folder
+    def __init__(self, *, port: int | None, folder: str | None = None, patience: float = 60.0) -> None:
+        self._port, self._folder, self._patience = port, folder, patience
         self._opening = threading.Lock()
         self._open: set[Lifeline] = set()
 
@@ -42,9 +44,17 @@ class Lifelines:
         """
         with self._opening:
             before = self._sockets()
-            connection = connect()
-            line = Lifeline(self._sockets() - before)
-        self._open.add(line)
+            # While it is being opened it can be cut as well: drivers ask the database this and that before they return.
+            line = Lifeline(lambda: self._sockets() - before)
+            self._open.add(line)
+            try:
+                with line.within(self._patience):
+                    connection = connect()
+                found = self._sockets() - before
+            except BaseException:
+                self._open.discard(line)
+                raise
+        line.sockets = lambda: found
         try:
             yield connection, line
         finally:
@@ -80,8 +90,8 @@ class Lifelines:
 class Lifeline:
     """What one connection hangs by; ``interrupt`` stops a database that runs inside this process."""
 
-    def __init__(self, sockets: set[tuple[int, int]]) -> None:
-        self._sockets = sockets
+    def __init__(self, sockets: Callable[[], set[tuple[int, int]]]) -> None:
+        self.sockets = sockets
         self.interrupt: Callable[[], Any] | None = None
 
     def cut(self) -> None:
@@ -89,7 +99,7 @@ class Lifeline:
         if self.interrupt is not None:
             with suppress(Exception):
                 self.interrupt()
-        for number, inode in self._sockets:
+        for number, inode in self.sockets():
             with suppress(OSError):
                 if os.fstat(number).st_ino == inode:  # else it was closed, and its number is somebody else's
                     with socket.socket(fileno=os.dup(number)) as end:
