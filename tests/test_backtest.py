@@ -296,3 +296,13 @@ def test_a_fault_ends_when_it_is_told_to() -> None:
     plant = Plant("shift", "x", 1.0, START, START + DAY, "")
     assert plant.holds(Window(START, START + DAY))
     assert not plant.holds(Window(START + DAY, START + 2 * DAY))
+
+
+def test_the_incident_that_was_recorded_is_dated_to_the_day_on_which_the_change_began(folder: Path) -> None:
+    store = Store.open(load(folder / "config.yaml").store.get_secret_value())
+    [incident] = [found for found in store.incidents("m") if found.features == ["age"]]
+    store.close()
+    start, end = (datetime.fromisoformat(text) for text in incident.detail["onset_interval"])
+    assert start <= START + 25 * DAY < end
+    assert end - start <= 2 * DAY
+    assert incident.detail["onset_confidence"] >= 0.95
