@@ -170,6 +170,12 @@ def test_every_command_is_in_the_readme(command: str) -> None:
     assert f"`monitor {command}" in (ROOT / "README.md").read_text()
 
 
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"schema", "worker"}))
+def test_every_command_that_tells_something_does_so_in_json_as_well(command: str) -> None:
+    assert "--json" in COMMANDS[command]
+    assert f"`{command}" in (ROOT / "docs" / "json.md").read_text().replace("`monitor ", "`")
+
+
 def shown_commands() -> list[Any]:
     """Each `monitor …` line of the pages, in shell blocks and in running text."""
     lines = set()

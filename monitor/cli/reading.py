@@ -225,7 +225,7 @@ def _show_results(found: Sequence[Result], everything: int, *, newest_only: bool
     showing.show_results(found, console)
     if newest_only and everything > len(found):
         console.print(
-            f"\n{everything - len(found):,} more, of earlier windows and of segments: --from and --to, --feature, --json",
+            f"\n{everything - len(found):,} more, of earlier windows and segments: --from and --to, --feature, --json",
             style="dim",
         )
 
