@@ -7,7 +7,6 @@ from pathlib import Path
 
 from monitor.config import SourceConfig
 from monitor.sources.errors import PermanentSourceError, SourceError, TransientSourceError
-from monitor.sources.files import Folder, one_file
 from monitor.sources.reading import InputStream, LabelStream, Source, drawn
 from monitor.sources.roles import spelled_out
 from monitor.sources.shapes import LABEL, LABEL_TIME, TIME, VERSION, ColumnInfo, Pairs, Relation, Scanner
@@ -32,7 +31,15 @@ __all__ = [
     "spelled_out",
 ]
 
-SOURCES: dict[str, Callable[[str, SourceConfig], Scanner]] = {"url": Database, "path": Folder}
+
+def _folder(name: str, config: SourceConfig) -> Scanner:
+    # It brings pandas with it, 50 MB that a daemon on databases need not hold.
+    from monitor.sources.files import Folder  # noqa: PLC0415
+
+    return Folder(name, config)
+
+
+SOURCES: dict[str, Callable[[str, SourceConfig], Scanner]] = {"url": Database, "path": _folder}
 
 
 def open_source(
@@ -58,6 +65,8 @@ def open_source(
         return source.helpers[wanted]
 
     def read_file(path: Path) -> tuple[Scanner, Relation]:
+        from monitor.sources.files import one_file  # noqa: PLC0415 - as above
+
         return one_file(path)
 
     scanner = SOURCES["url" if config.url is not None else "path"](name, config)
