@@ -219,7 +219,7 @@ def share_test(
     ``past`` are hits and rows of the windows that show it.  The exact test of independent rows, and Student's with the
     variance between windows: the larger p-value is the answer.
     """
-    plain = two_share_p_value(reference, current)
+    plain = probability(two_share_p_value(reference, current))
     if past is None or len(past[0]) == 0:
         return plain
     hits, rows = past

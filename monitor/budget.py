@@ -27,8 +27,8 @@ SHARES = {
     "performance": 0.1,
 }
 """Parts of the budget; what is not watched (no segments, no labels) is left unspent."""
-STRAY = 0.05
-"""At most this share of drift-free windows may hold any verdict worse than ok, paged or not."""
+STRAY = 0.2
+"""At most this share of drift-free windows may hold any significant change, paged or not, whatever its size."""
 
 
 def spend(pages: float, period: timedelta, *, look: timedelta, check: str, n_tests: float) -> float:

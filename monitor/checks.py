@@ -544,7 +544,7 @@ def data_quality(scope: Scope, columns: Mapping[str, Column], current: Mapping[s
                     scope,
                     name,
                     "unseen_rate",
-                    before=(reference.unseen, reference.n),
+                    before=(_expected_unseen(reference), reference.n),
                     after=(profile.unseen, profile.n),
                     evidence=evidence,
                     limits=scope.model.quality.unseen,
@@ -557,6 +557,11 @@ def data_quality(scope: Scope, columns: Mapping[str, Column], current: Mapping[s
         elif isinstance(column.spec, NumericSpec) and isinstance(reference, NumericProfile):
             results += _numeric_quality(scope, name, column, reference=reference, profile=profile, evidence=evidence)
     return results
+
+
+def _expected_unseen(reference: CategoricalProfile) -> int:
+    """Never-seen rows to be expected in as many rows again: as many as there are values seen once (Good and Turing)."""
+    return min(reference.n, reference.unseen + int((reference.counts == 1).sum()))
 
 
 def _past_share(column: Column, hits: Callable[[IntArray], IntArray]) -> tuple[IntArray, IntArray] | None:
