@@ -41,7 +41,7 @@ def group(step: Step, *, known: Iterable[Incident], results: Sequence[Result], l
     family = before | {incident.id: incident for incident in step.incidents}
     fresh = [i for i in step.incidents if i.id not in before and i.state is IncidentState.OPEN]
     for incident in sorted(fresh, key=lambda one: rank(one, results)):
-        root = root_of(family[incident.id], family.values(), heard=heard, results=results, length=length)
+        root = root_of(family[incident.id], family.values(), stored=before, results=results, length=length)
         if root is not None:
             family[incident.id] = _attached(family[incident.id], root, heard=heard)
             related = [*root.detail.get("related", []), incident.id]
@@ -73,21 +73,24 @@ def root_of(
     incident: Incident,
     others: Iterable[Incident],
     *,
-    heard: Collection[str] = (),
+    stored: Collection[str] = (),
     results: Sequence[Result] = (),
     length: timedelta,
 ) -> Incident | None:
-    """The incident that explains this one, or ``None``: what people know of already, else the first of the causes."""
+    """The incident that explains this one, or ``None``: one that is ``stored`` already, else the first of the causes.
+
+    Checks run on their own clocks, so a cause may be seen after its effect: it then joins the family that there is.
+    """
     able = [
         other
         for other in others
         if other.id != incident.id
         and other.model == incident.model
         and "root" not in other.detail
-        and (other.id in heard or rank(other, results) <= rank(incident, results))
+        and (other.id in stored or rank(other, results) <= rank(incident, results))
         and explains(other, incident, length=length)
     ]
-    return min(able, key=lambda one: (one.id not in heard, rank(one, results), one.id), default=None)
+    return min(able, key=lambda one: (one.id not in stored, rank(one, results), one.id), default=None)
 
 
 def explains(cause: Incident, effect: Incident, *, length: timedelta) -> bool:

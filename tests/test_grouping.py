@@ -207,3 +207,15 @@ def in_segment(name: str, verdict: Verdict) -> Result:
 def test_a_shared_segment_is_named_when_its_siblings_hold(verdicts: dict[str, str], name: str | None) -> None:
     found = shared_segment(in_segment(segment, Verdict(verdict)) for segment, verdict in verdicts.items())
     assert (found.name if found else None) == name
+
+
+def test_a_cause_that_another_clock_finds_later_joins_the_family_though_nobody_was_told() -> None:
+    world = World()
+    for number in range(2):
+        world.take(
+            number, [result(*DRIFT[:2], day(number)), result(*NULLS[:2], day(number), metric=NULLS[2])], tell=False
+        )
+    for number in range(2):
+        world.take(number, [result(*SKEW[:2], day(number))], tell=False)
+    roots = [incident.check for incident in world.incidents.values() if not is_follower(incident)]
+    assert roots == [Check.QUALITY]
