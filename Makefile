@@ -53,7 +53,7 @@ calibrate: $(READY)
 	$(BIN)/python benchmarks/calibrate.py
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --docs docs/performance.md
 
 bench-large: $(READY)
 	$(BIN)/python -m benchmarks --rows 1000000 10000000 --only-rows

@@ -60,6 +60,8 @@ def main() -> None:
     report["targets"] = table.targets(measured)
     wish.json.write_text(json.dumps(report, indent=1) + "\n")
     print(table.text(report))
+    if wish.docs is not None:
+        wish.docs.write_text(table.into(wish.docs.read_text(encoding="utf-8"), report), encoding="utf-8")
     _say(f"all of it: {wish.json}")
 
 
@@ -71,6 +73,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only-rows", action="store_true", help="leave out what does not depend on rows")
     parser.add_argument("--keep", type=Path, help="write the data here, and use again what is there")
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results.json")
+    parser.add_argument("--docs", type=Path, help="write the tables between the marks of this page")
     return parser.parse_args()
 
 

@@ -121,6 +121,20 @@ def text(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def into(page: str, report: dict[str, Any]) -> str:
+    """The page with the tables, when and on what they were measured, between its two marks."""
+    before, _, rest = page.partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    machine = report["machine"]
+    where = f"{machine['processors']} processors ({machine['processor']}), Python {machine['python']}"
+    load = ", ".join(f"{number:.1f}" for number in machine["load"])
+    head = f"Measured {report['measured_at']} on {where}; load averages at the end: {load}."
+    return f"{before}{MARKS[0]}\n{head}\n\n{text(report)}\n{MARKS[1]}{after}"
+
+
+MARKS = ("<!-- bench -->", "<!-- /bench -->")
+
+
 def _number(value: float | None) -> str:
     if value is None:
         return ""

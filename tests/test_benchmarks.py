@@ -1,0 +1,47 @@
+"""The benchmark's table says what was measured and no more; its data are the same each time."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from benchmarks import data, table
+
+RUNS = [
+    {"job": "floor_parquet", "rows": 1_000_000, "seconds": 0.2, "peak_mb": 500.0},
+    {"job": "ours_parquet", "rows": 1_000_000, "seconds": 0.6, "peak_mb": 450.0},
+    {"job": "ours_parquet", "rows": 1_000_000, "seconds": 0.44, "peak_mb": 470.0},
+    {"job": "evidently", "rows": 1_000_000, "seconds": 100.0, "peak_mb": 4600.0},
+    {"job": "fetch_sqlite", "rows": 1_000_000, "failed": "no disk"},
+]
+
+
+def test_targets_are_met_missed_or_not_measured():
+    told = {one["target"]: one for one in table.targets(RUNS)}
+    parquet = told["Parquet: our whole job ÷ Parquet: decoding alone"]
+    assert parquet["value"] == 0.44 / 0.2
+    assert parquet["met"] is True
+    assert told["Evidently ÷ our job from Parquet"]["met"] is True
+    slow = [run | {"seconds": run.get("seconds", 0) * 3} if run["job"] == "ours_parquet" else run for run in RUNS]
+    told = {one["target"]: one for one in table.targets(slow)}
+    assert told["Parquet: our whole job ÷ Parquet: decoding alone"]["met"] is False
+    assert told["SQLite: our whole job ÷ SQLite: ADBC fetch alone"]["met"] is None
+
+
+def test_the_tables_go_between_the_marks_of_the_page():
+    machine = {"processors": 2, "processor": "p", "python": "3.11", "load": (0.1, 0.2, 0.3)}
+    report = {"table": table.rows(RUNS), "targets": table.targets(RUNS), "machine": machine, "measured_at": "now"}
+    page = f"above\n{table.MARKS[0]}\nold\n{table.MARKS[1]}\nbelow\n"
+    written = table.into(page, report)
+    assert written.startswith("above\n")
+    assert written.endswith("below\n")
+    assert "old" not in written
+    assert "| Parquet: our whole job | 1,000,000 | 0.44 |" in written
+    assert table.into(written, report) == written
+
+
+def test_the_same_rows_are_made_each_time_however_many_follow():
+    few, many = (next(data.chunks(rows)).drop_columns("at") for rows in (data.CHUNK, 2 * data.CHUNK))
+    assert few.equals(many)
+    assert few.schema.field("n03").type == pa.int64()
+    assert few.column("n00").null_count > 0
+    assert few.column("n01").null_count == 0
