@@ -117,6 +117,8 @@ def _law_error(landed: Landed, law: DelayLaw, label: int) -> float:
 
 _STEP = 0.02
 _WEAK = 1 / 3.0**2
+_ALIKE = 1.0
+"""The log-odds of strata differ as they did in the past, give or take this standard deviation."""
 
 
 def _solve(landed: Landed, law: DelayLaw, factor: FloatArray) -> Fit:  # noqa: PLR0915 - one scoring loop, read in one go
@@ -134,13 +136,17 @@ def _solve(landed: Landed, law: DelayLaw, factor: FloatArray) -> Fit:  # noqa: P
     if with_never:
         state[-1] = min(max(never_mean, 1e-4), 0.9)
     target, precision = state.copy(), np.zeros(size)
-    precision[:n_shares] = _WEAK
     target[:n_shares] = _pooled_start(landed, law, factor)
+    if law.odds is not None:
+        target[:n_shares] += law.odds[inhabited] - law.odds[inhabited].mean()
     for place, label in enumerate(moving):
         precision[n_shares + place] = 1 / prior_pace[label]
         state[n_shares + place] = target[n_shares + place] = law.pace[label]
     if with_never:
         precision[-1] = 1 / max(never_spread, 1e-3) ** 2
+
+    prior = np.diag(precision)
+    prior[:n_shares, :n_shares] = _prior_of_shares(n_shares, known=law.odds is not None)
 
     def rates(state: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Probabilities of (negative, positive, none) in each cell, and their derivatives by every parameter."""
@@ -177,14 +183,14 @@ def _solve(landed: Landed, law: DelayLaw, factor: FloatArray) -> Fit:  # noqa: P
         # A label that landed although the law says none can have is not counted on either side.
         possible = p > 1e-12
         fitted = float(np.sum(seen[possible] * np.log(p[possible])))
-        return fitted - 0.5 * float(np.sum(precision * (state - target) ** 2))
+        return fitted - 0.5 * float((state - target) @ prior @ (state - target))
 
     best = objective(state)
     for _ in range(60):
         p, slopes = rates(state)
         safe = np.maximum(p, 1e-12)
-        score = np.einsum("gkj,gkjp->p", np.where(p > 1e-12, seen / safe, 0.0), slopes) - precision * (state - target)
-        information = np.einsum("gkjp,gkjq,gkj->pq", slopes, slopes, total[..., None] / safe) + np.diag(precision)
+        score = np.einsum("gkj,gkjp->p", np.where(p > 1e-12, seen / safe, 0.0), slopes) - prior @ (state - target)
+        information = np.einsum("gkjp,gkjq,gkj->pq", slopes, slopes, total[..., None] / safe) + prior
         step = np.linalg.solve(information + 1e-9 * np.eye(size), score)
         scale = min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))
         for _ in range(25):
@@ -202,7 +208,16 @@ def _solve(landed: Landed, law: DelayLaw, factor: FloatArray) -> Fit:  # noqa: P
         state, best = tried, value
         if moved < 1e-7:
             break
-    return _result(landed, state, information, inhabited, moving, with_never=with_never, law_pace=law.pace)
+    return _result(
+        landed,
+        state,
+        information,
+        inhabited,
+        moving,
+        with_never=with_never,
+        alike=law.odds is not None,
+        law_pace=law.pace,
+    )
 
 
 def _result(
@@ -213,6 +228,7 @@ def _result(
     moving: Sequence[int],
     *,
     with_never: bool,
+    alike: bool,
     law_pace: tuple[float, float],
 ) -> Fit:
     n_shares, n_strata = len(inhabited), landed.predictions.shape[1]
@@ -230,9 +246,12 @@ def _result(
     # Few labels make the plugged-in spread too small on average, as dividing by n and not n - 1 does; and a twentieth
     # more for what a quadratic approximation leaves out (benchmarks/delay.py).
     few = 1.05 * np.sqrt(1 + 2 / np.maximum(held.sum(axis=-1), 2.0))
-    weak = np.zeros(len(state))
-    weak[:n_shares] = 0.99 * _WEAK
-    spread = np.linalg.inv(information - np.diag(weak))[:n_shares, :n_shares] * np.outer(bend, bend)
+    # Where labels speak, what was believed before must not make the answer surer.
+    fade = np.sqrt(1 / (1 + held.sum(axis=-1)))
+    believed = _prior_of_shares(n_shares, known=alike)
+    weak = np.zeros_like(information)
+    weak[:n_shares, :n_shares] = believed - believed * np.outer(fade, fade)
+    spread = np.linalg.inv(information - weak)[:n_shares, :n_shares] * np.outer(bend, bend)
     # Of the eventual share, not of the rate behind it: the labels that are in do not vary any more.
     known = np.minimum(bend / np.maximum(expected, 1), np.diag(spread))
     spread = (spread - np.diag(known)) * np.outer(few, few)
@@ -248,6 +267,12 @@ def _result(
     for place, label in enumerate(moving):
         pace[label] = float(state[n_shares + place])
     return Fit(share, covariance, whole, landed.decisions, int(total.sum()), (pace[0], pace[1]))
+
+
+def _prior_of_shares(n: int, *, known: bool) -> FloatArray:
+    """Precision of the strata's log-odds: weak on their level, and on their differences what the past is worth."""
+    alike = (np.eye(n) - 1 / n) / _ALIKE**2 if known and n > 1 else np.zeros((n, n))
+    return np.asarray(np.eye(n) * _WEAK + alike)
 
 
 def _start(landed: Landed, law: DelayLaw, inhabited: IntArray, factor: FloatArray) -> FloatArray:

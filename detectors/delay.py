@@ -203,6 +203,8 @@ class DelayLaw:
     ----------
     n
         Labels of either class that it was learned from.
+    odds
+        Log-odds of a positive in each stratum of the past, shape ``(K,)``; only their differences are used.
     never
         Mean and standard deviation, over windows, of the share of predictions that never get a label.
     pace
@@ -216,6 +218,7 @@ class DelayLaw:
     share: FloatArray
     log_variance: FloatArray
     n: tuple[int, int]
+    odds: FloatArray | None = None
     never: tuple[float, float] = (0.0, 0.0)
     pace: tuple[float, float] = (0.0, 0.0)
     clock: tuple[float, float] = (0.0, 0.0)
@@ -286,7 +289,8 @@ def learn(
         share[stratum] = weight * own + (1 - weight) * whole
         variance[stratum] = weight**2 * own_variance + (1 - weight) ** 2 * whole_variance
     sizes = (int(counts.n[0]), int(counts.n[1]))
-    law = DelayLaw(counts.edges, share, variance, sizes)
+    totals = counts.landed.sum(axis=2) + 5 * (counts.n + 1) / (counts.n.sum() + 2)
+    law = DelayLaw(counts.edges, share, variance, sizes, np.log(totals[:, 1] / totals[:, 0]))
     if not windows:
         ripe, labelled = int(counts.ripe.sum()), int(counts.ripe_labelled.sum())
         missing = 1 - labelled / ripe if ripe else 0.0
@@ -427,6 +431,33 @@ def _pooled_share(law: DelayLaw, counts: DelayCounts, label: int) -> FloatArray:
 def _hazard(share: FloatArray, edges: FloatArray, pace: float) -> FloatArray:
     moved = np.interp(edges * math.exp(pace), edges, share)
     return np.divide(moved[1:] - moved[:-1], moved[1:], out=np.zeros(len(edges) - 1), where=moved[1:] > 0)
+
+
+SMOOTHING = 0.3
+"""How much of each group's surprise the forecast of the next one takes over."""
+
+
+def completeness_ahead(past: Sequence[tuple[float, float]], *, level: float = 0.95) -> tuple[float, float]:
+    """Between which shares will the next group of labels have landed, by the age at which earlier groups had?
+
+    The log-odds of completeness are forecast by exponential smoothing, and the interval is as wide as such forecasts
+    have been wrong for the earlier groups (Student's t): groups may differ beyond chance, and wander.
+
+    Parameters
+    ----------
+    past
+        ``(landed by that age, landed in the end)`` of each earlier group, oldest first, at least four.
+    """
+    if len(past) < 4:
+        raise ValueError(f"four earlier groups are needed to know how much they differ, found {len(past)}")
+    odds = [math.log((part + 0.5) / (whole - part + 0.5)) for part, whole in past]
+    forecast, errors = odds[0], []
+    for value in odds[1:]:
+        errors.append(value - forecast)
+        forecast += SMOOTHING * errors[-1]
+    spread = math.sqrt(float(np.mean(np.square(errors))))
+    half = float(stats.t.ppf(0.5 + level / 2, len(errors))) * spread
+    return 1 / (1 + math.exp(-(forecast - half))), 1 / (1 + math.exp(-(forecast + half)))
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ SLOTS = 24
 """Groups of predictions of about one age in a window."""
 ENOUGH = 500
 """Labels of either class in the windows of ``MEMORY``, below which older ones are asked as well."""
+PARTS = 8
 _STRATA_AT = (0.5, 0.8, 0.95)
 
 
@@ -52,7 +53,8 @@ class Grid:
     """Over which ages and strata the labels of a model are counted; the same for all of its windows.
 
     A stratum is a decision (no, yes, not known) and a span of scores; ``score_edges`` of shape ``(E,)`` make ``E + 1``
-    spans, and one more holds the predictions without a score.
+    spans, and one more holds the predictions without a score.  Where there is no score at all, a stratum is a part of
+    the window instead: what happens late in it may differ, and is labelled last.
     """
 
     edges: npt.NDArray[np.float64]
@@ -60,7 +62,7 @@ class Grid:
 
     @property
     def n_spans(self) -> int:
-        return len(self.score_edges) + 2
+        return len(self.score_edges) + 2 if len(self.score_edges) else PARTS
 
     @property
     def n_strata(self) -> int:
@@ -70,9 +72,13 @@ class Grid:
     def decisions(self) -> npt.NDArray[np.int64]:
         return np.repeat(np.arange(3), self.n_spans)
 
-    def strata(self, scores: npt.NDArray[np.float64], decisions: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    def strata(
+        self, scores: npt.NDArray[np.float64], decisions: npt.NDArray[np.float64], slots: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
         span = np.searchsorted(self.score_edges, scores, side="right")
         span = np.where(np.isnan(scores), self.n_spans - 1, span)
+        if not len(self.score_edges):
+            span = slots * PARTS // SLOTS
         decided = np.where(np.isnan(decisions), 2, decisions != 0).astype(np.int64)
         return np.asarray(decided * self.n_spans + span, dtype=np.int64)
 
@@ -196,7 +202,7 @@ def _rows(batch: pa.RecordBatch, *, window: Window, grid: Grid) -> _Rows:
     times, landed = _seconds(batch, counting.TIME), _seconds(batch, "__label_time__")
     part = (times - window.start.timestamp()) / window.length.total_seconds()
     slots = np.clip((part * SLOTS).astype(np.int64), 0, SLOTS - 1)
-    return _Rows(scores, decisions, labels, times, landed, slots, grid.strata(scores, decisions))
+    return _Rows(scores, decisions, labels, times, landed, slots, grid.strata(scores, decisions, slots))
 
 
 def _seconds(batch: pa.RecordBatch, name: str) -> npt.NDArray[np.float64]:

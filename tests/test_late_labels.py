@@ -1,0 +1,186 @@
+"""Late labels on real delays and on simulated ones: what is said early holds up later, and drifting delays are told."""
+
+from __future__ import annotations
+
+import math
+from functools import reduce
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.delay import DECISIONS, LAWS, NOW, delays, landed, rows, run
+from detectors.corrected import Landed, corrected
+from detectors.delay import DelayCounts, age_edges, completeness_ahead, count_delays, delay_change, learn, merge
+
+SETS = Path(__file__).parents[2] / "shared" / "data" / "sets"
+needs_data = pytest.mark.skipif(not SETS.is_dir(), reason="the shared data sets are not beside this checkout")
+HOUR, DAY = 3600.0, 86400.0
+
+
+# --- simulated -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.6])
+@pytest.mark.parametrize("name", list(LAWS))
+def test_corrected_intervals_hold_without_being_wide(name: str, share: float) -> None:
+    _, out = run(LAWS[name], share, histories=6, targets=30, per_day=2000)
+    least = 0.80 if name == "drifting" else 0.88
+    # 180 trials: three standard errors of the share, so that chance does not fail the build.
+    allowed = least - 3 * math.sqrt(least * (1 - least) / out.trials)
+    for metric in ("precision", "recall"):
+        assert out.held[metric] / out.trials >= allowed, metric
+        assert np.mean(out.width[metric]) <= 2 * np.mean(out.ideal[metric]), metric
+    if name in ("by class", "drifting", "in batches"):  # elsewhere labelled-only precision is a fair sample
+        assert np.mean(out.error["precision"]) <= 0.5 * np.mean(out.labelled_only["precision"])
+    if name == "by score":
+        assert np.mean(out.error["recall"]) <= 0.5 * np.mean(out.labelled_only["recall"])
+    assert out.drift_told == (out.histories if name == "drifting" else 0)
+
+
+def test_labels_that_take_longer_are_told_and_steady_ones_are_not() -> None:
+    rng = np.random.default_rng(3)
+    days = np.arange(NOW - 120, NOW)
+    for name, expected in (("by class", False), ("drifting", True)):
+        windows = [delays(rows(rng, LAWS[name], days=np.array([day]), per_day=500)) for day in days]
+        older, recent = windows[:-30], reduce(merge, windows[-30:])
+        change = delay_change(recent, learn(reduce(merge, older), windows=older))
+        assert change is not None
+        assert (change.p_value < 1e-4 and change.factor > 1.1) is expected, (name, change)
+
+
+def test_before_any_negative_can_have_landed_there_is_no_answer() -> None:
+    rng = np.random.default_rng(4)
+    windows = [delays(rows(rng, LAWS["by class"], days=np.array([day]), per_day=500)) for day in range(30, 147)]
+    part = rows(rng, LAWS["by class"], days=np.array([NOW - 3.0]), per_day=3000)
+    law = learn(reduce(merge, windows), windows=windows)
+    found = corrected(landed(part), law)
+    assert {(each.value, each.reason) for each in found.values()} == {(None, "not_identifiable")}
+    # Where the lack of a label will mean negative, positives alone tell.
+    told = corrected(landed(part), law, absent=0)["precision"]
+    assert told.low is not None
+    assert told.high is not None
+    truth = part.labels[DECISIONS[part.strata] == 1].mean()
+    assert told.low <= truth <= told.high
+
+
+# --- flights ---------------------------------------------------------------------------------------
+
+
+def flight_days() -> list[pd.DataFrame]:
+    columns = ["sched_dep_utc", "label_time_utc", "late15"]
+    frame = pd.read_parquet(SETS / "nyc_flights13.parquet", columns=columns)
+    frame = frame.sort_values("sched_dep_utc")
+    return [part for _, part in frame.groupby(frame.sched_dep_utc.dt.floor("D"))]
+
+
+FLIGHT_EDGES = age_edges(72 * HOUR)
+
+
+def flight_delays(day: pd.DataFrame, now: pd.Timestamp) -> DelayCounts:
+    known = day.late15.notna() & (day.label_time_utc <= now)
+    delay = (day.label_time_utc - day.sched_dep_utc).dt.total_seconds()
+    return count_delays(
+        delay.where(known), day.late15.astype(float).where(known), (now - day.sched_dep_utc).dt.total_seconds(),
+        edges=FLIGHT_EDGES,
+        strata=day.sched_dep_utc.dt.hour.to_numpy() // 3,
+        n_strata=8,
+    )  # fmt: skip
+
+
+def flights_landed(day: pd.DataFrame, now: pd.Timestamp) -> Landed:
+    slot = day.sched_dep_utc.dt.hour.to_numpy()
+    known = (day.late15.notna() & (day.label_time_utc <= now)).to_numpy()
+    labels = np.zeros((24, 8, 2), np.int64)
+    np.add.at(labels, (slot[known], slot[known] // 3, day.late15[known].astype(int).to_numpy()), 1)
+    predictions = np.zeros((24, 8), np.int64)
+    np.add.at(predictions, (slot, slot // 3), 1)
+    return Landed((23.5 - np.arange(24)) * HOUR, predictions, labels, np.full(8, 2))
+
+
+@pytest.mark.slow
+@needs_data
+def test_the_share_of_late_flights_at_the_end_of_each_day() -> None:
+    days = flight_days()
+    mature = [flight_delays(day, day.sched_dep_utc.iloc[0] + pd.Timedelta("30D")) for day in days]
+    errors, labelled_only, held = [], [], 0
+    for place in range(28, len(days)):
+        now = days[place].sched_dep_utc.iloc[0].floor("D") + pd.Timedelta("1D")
+        young = [flight_delays(days[at], now) for at in range(place - 3, place)]
+        windows = [*mature[place - 28 : place - 3], *young]
+        law = learn(reduce(merge, windows), windows=windows)
+        measure = corrected(flights_landed(days[place], now), law, metrics=["prevalence"])["prevalence"]
+        seen = days[place][days[place].label_time_utc <= now].late15.mean()
+        truth = days[place].late15.mean()
+        assert measure.value is not None
+        assert measure.low is not None
+        assert measure.high is not None
+        errors.append(abs(measure.value - truth))
+        labelled_only.append(abs(seen - truth))
+        held += measure.low <= truth <= measure.high
+    closer = np.mean(np.array(errors) < np.array(labelled_only))
+    print(f"corrected {np.mean(errors):.4f}, labelled-only {np.mean(labelled_only):.4f}, closer on {closer:.1%}, "
+          f"inside the 95 % interval {held / len(errors):.1%} of {len(errors)} days")  # fmt: skip
+    assert np.mean(errors) <= 0.75 * np.mean(labelled_only)
+    assert closer > 0.5
+
+
+# --- reporting delays of two diseases --------------------------------------------------------------
+
+
+@needs_data
+def test_dengue_reports_of_later_years_fall_into_the_predicted_interval() -> None:
+    frame = pd.read_parquet(SETS / "delay_denguedat.parquet")
+    onset, report = pd.to_datetime(frame.onset_week), pd.to_datetime(frame.report_week)
+    delay, year = (report - onset).dt.days / 7, onset.dt.year
+    inside = total = 0
+    for target in range(1996, 2010):
+        for weeks in (1, 2, 3, 4, 6, 8, 12):
+            past = [_landed_by(delay[(year == y) & (delay <= 26)], weeks) for y in range(1990, target)]
+            part, whole = _landed_by(delay[(year == target) & (delay <= 26)], weeks)
+            low, high = completeness_ahead(past)
+            inside += low <= part / whole <= high
+            total += 1
+    print(f"dengue: {inside} of {total} completenesses inside the 95 % interval")
+    # The ages of one year are alike: about fourteen independent trials, of which two may fail.
+    assert inside >= 0.85 * total
+
+
+def _landed_by(delay: pd.Series, age: float) -> tuple[float, float]:
+    return float((delay <= age).sum()), float(len(delay))
+
+
+@needs_data
+def test_aids_reports_still_to_come_fall_into_the_predicted_interval() -> None:
+    frame = pd.read_parquet(SETS / "delay_aids_uk.parquet")
+    frame = frame[(frame.dud == 0) & (frame.delay <= 14)]
+    wide = frame.pivot_table(index="time", columns="delay", values="y", aggfunc="sum")
+    full = wide.dropna()
+    inside = total = 0
+    for place in range(8, len(full)):
+        for delay in (1, 2, 4, 6, 8):
+            known = full.loc[:, :delay].sum(axis=1), full.sum(axis=1)
+            past = [(float(known[0].iloc[at]), float(known[1].iloc[at])) for at in range(place)]
+            part, whole = float(known[0].iloc[place]), float(known[1].iloc[place])
+            low, high = completeness_ahead(past)
+            inside += low <= part / whole <= high
+            total += 1
+    print(f"aids: {inside} of {total} completenesses inside the 95 % interval")
+    assert inside >= 0.9 * total
+
+
+def test_the_interval_of_completeness_is_about_chance_where_groups_are_alike() -> None:
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        past = [(float(rng.binomial(300, 0.4)), 300.0) for _ in range(12)]
+        low, high = completeness_ahead(past)
+        held += low <= rng.binomial(300, 0.4) / 300 <= high
+    assert 0.93 <= held / 400 <= 0.995
+
+
+def test_three_groups_do_not_tell_how_much_groups_differ() -> None:
+    with pytest.raises(ValueError, match="four earlier groups"):
+        completeness_ahead([(1, 2), (1, 2), (1, 2)])
