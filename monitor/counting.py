@@ -186,6 +186,12 @@ class _Split:
             yield f"{self.column}={value}", part.profiles()
 
 
+MOST_DISTINCT = 20_000
+"""Up to this many distinct reference values each becomes an edge, where there are not more than 1000 columns."""
+_FEWEST_DISTINCT = 2_000
+_HELD_VALUES = 20_000_000
+
+
 def learn_specs(
     batches: Iterable[pa.RecordBatch],
     kinds: Mapping[str, str],
@@ -207,8 +213,12 @@ def learn_specs(
     -------
     The spec of each column that had a value at all, and the number of rows seen.
     """
+    n_numeric = sum(kind == "numeric" for kind in kinds.values())
+    max_distinct = max(_FEWEST_DISTINCT, min(MOST_DISTINCT, _HELD_VALUES // max(1, n_numeric)))
     builders: dict[str, EdgeBuilder | CategoryBuilder] = {
-        name: EdgeBuilder(bins=bins, decision_edges=tuple((decision_edges or {}).get(name, ())))
+        name: EdgeBuilder(
+            bins=bins, max_distinct=max_distinct, decision_edges=tuple((decision_edges or {}).get(name, ()))
+        )
         if kind == "numeric"
         else CategoryBuilder(max_categories)
         for name, kind in kinds.items()

@@ -95,7 +95,7 @@ def test_infinite_times_and_values_in_postgres_are_not_fatal(postgres_url: str) 
 def test_a_column_that_changes_its_type_late_is_read_to_the_end(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql, "BATCH_ROWS", 100)
+    monkeypatch.setattr(sql, "batch_rows", lambda _: 100)
     rows = [{"at": "2026-01-05 01:00:00", "x": None if i < 250 else 0.5, "y": i} for i in range(500)]
     write_table(sqlite_url, "t", {"at": sa.Text, "x": sa.Float, "y": sa.Integer}, rows,
                 ddl="UPDATE t SET y = 'oops' WHERE rowid = 300")  # fmt: skip

@@ -23,9 +23,9 @@ from monitor.sources import pushdown, times
 from monitor.sources.errors import PermanentSourceError, SourceError, closest, missing, missing_file, translate
 from monitor.sources.lifeline import Lifeline, Lifelines
 from monitor.sources.normal import any_column
+from monitor.sources.row_groups import batch_rows
 from monitor.sources.shapes import ColumnInfo, Kind, Read, Relation, Scan, Span
 
-BATCH_ROWS = 65_536
 _PG_BATCH_BYTES = 16 << 20
 _SAMPLE = 2000
 _ANY_COLON = re.compile(r"(?<![:\w\\]):(?!(?:start|end)\b)(?=\w)")
@@ -342,7 +342,9 @@ class Database:
             try:
                 cursor = connection.cursor()
                 key = "adbc.sqlite.query.batch_rows" if seeded else "adbc.postgresql.batch_size_hint_bytes"
-                cursor.adbc_statement.set_options(**{key: str(BATCH_ROWS if seeded else _PG_BATCH_BYTES)})
+                cursor.adbc_statement.set_options(
+                    **{key: str(batch_rows(len(scan.reads)) if seeded else _PG_BATCH_BYTES)}
+                )
                 if seeded:
                     line.interrupt = cursor.adbc_cancel
                 with self._deadline(cursor, line):
@@ -396,7 +398,9 @@ class Database:
         """A server-side cursor where there is no ADBC driver: rows, turned into Arrow batch by batch."""
         names = list(scan.reads)
         with self._connection() as connection:
-            result = connection.execution_options(stream_results=True, yield_per=BATCH_ROWS).execute(query)
+            result = connection.execution_options(stream_results=True, yield_per=batch_rows(len(scan.reads))).execute(
+                query
+            )
             for rows in result.partitions():
                 cells: Any = zip(*rows, strict=True)
                 columns = [any_column(list(values)) for values in cells]
