@@ -33,7 +33,7 @@ Delays = Callable[[np.random.Generator, FloatArray, IntArray, FloatArray], Float
 def independent(
     rng: np.random.Generator,
     scores: FloatArray,
-    labels: IntArray,
+    labels: IntArray,  # noqa: ARG001
     day: FloatArray,  # noqa: ARG001
 ) -> FloatArray:
     return rng.exponential(12.0, len(scores))
@@ -42,7 +42,7 @@ def independent(
 def by_score(
     rng: np.random.Generator,
     scores: FloatArray,
-    labels: IntArray,
+    labels: IntArray,  # noqa: ARG001
     day: FloatArray,  # noqa: ARG001
 ) -> FloatArray:
     return rng.exponential(1.0, len(scores)) * 20 * np.exp(-3 * scores)

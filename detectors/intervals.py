@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
+from scipy.special import ndtr, ndtri
 
 from detectors.profiles import IntArray
 
@@ -29,11 +31,12 @@ class Area(NamedTuple):
     variance: float
 
 
+@lru_cache(maxsize=256)
 def z_value(level: float) -> float:
     """The two-sided normal quantile of a confidence level in ``(0, 1)``; 1.96 for 0.95."""
     if not 0 < level < 1:
         raise ValueError(f"a confidence level lies between 0 and 1, found {level!r}")
-    return float(stats.norm.ppf(0.5 + level / 2))
+    return float(ndtri(0.5 + level / 2))
 
 
 def wilson(successes: float, n: float, *, level: float = 0.95) -> Interval:
@@ -120,7 +123,7 @@ def two_share_p_value(first: tuple[int, int], second: tuple[int, int]) -> float:
     if min(n1, n2) * min(pooled, 1 - pooled) < 5:
         return float(stats.fisher_exact(np.array([[x1, n1 - x1], [x2, n2 - x2]])).pvalue)
     spread = math.sqrt(pooled * (1 - pooled) * (1 / n1 + 1 / n2))
-    return float(2 * stats.norm.sf(abs(x2 / n2 - x1 / n1) / spread))
+    return float(2 * ndtr(-abs(x2 / n2 - x1 / n1) / spread))
 
 
 def roc_area(positives: IntArray, negatives: IntArray) -> Area:

@@ -180,7 +180,7 @@ class CategoricalCounter:
             return
         self._counts[-1] = 0
         for at in np.flatnonzero((places == len(self._places)) & (numbers != 0)):
-            self._add_new(values[at], int(numbers[at]))
+            self._add_new(values[int(at)], int(numbers[at]))
         if len(self._new) > 2 * _MAX_UNSEEN:
             ranked = sorted(self._new.items(), key=lambda item: (-item[1], item[0]))
             self._new = dict(ranked[:_MAX_UNSEEN])

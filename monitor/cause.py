@@ -139,7 +139,13 @@ class Cause:
     features: tuple[str, ...] = ()
 
 
-_HARD: dict[str, float] = {"constant": 0.9, "unit_change": 0.9, "scale_change": 0.6, "default_fill": 0.85, "null_burst": 0.8}
+_HARD: dict[str, float] = {
+    "constant": 0.9,
+    "unit_change": 0.9,
+    "scale_change": 0.6,
+    "default_fill": 0.85,
+    "null_burst": 0.8,
+}
 """Confidence that each problem is a bug of the feed: nothing in the world does that to a column."""
 _SOFT: dict[str, float] = {"unseen": 0.6, "out_of_range": 0.5}
 

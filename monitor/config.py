@@ -476,7 +476,7 @@ class LabelConfig(Block):
     delay_change: DelayChangeLimits = DelayChangeLimits()
     """By how much longer (or shorter) labels may take than they did, before that is itself a finding."""
     horizons: list[Duration] = []
-    """Ages at which the performance of a window is looked at, besides the age `delay`."""
+    """Ages at which labels are looked at again, besides the age `delay` (default: when a window is a third older)."""
     absent_means: Scalar | None = None
     """Label of a request that has none at the age `delay` (default: unknown, and left out)."""
 

@@ -431,7 +431,10 @@ def judge(scope: Scope, counted: Counted, known: Known, *, store: Store, mature:
     age_days = (now - scope.window.end).total_seconds() / 86400
     results: list[Result] = []
     for segment, scores in counted.scores.items():
-        curves = _curves(scope.model, scores, counted.landed[segment], known, whole=segment is None)
+        complete = mature or (scores.label_coverage or 0.0) >= judging.NEARLY_ALL
+        curves = _curves(
+            scope.model, scores, None if complete or segment else counted.landed[segment], known, whole=segment is None
+        )
         notes: dict[str, Any] = {}
         if segment is None:
             notes = {"labels": counted.notes} if counted.notes else {}
@@ -476,13 +479,19 @@ def _findings(scope: Scope, counted: Counted, known: Known, *, store: Store, now
     )
 
 
-def _curves(model: ModelConfig, scores: ScoreLabels, landed: Landed, known: Known, *, whole: bool) -> dict[str, Any]:
+def _curves(
+    model: ModelConfig, scores: ScoreLabels, landed: Landed | None, known: Known, *, whole: bool
+) -> dict[str, Any]:
+    """Realized, corrected and estimated; nothing is corrected without ``landed``: labels that are complete need it
+    not, and those of one segment are too few to tell their delays apart."""
     limits, metrics = model.performance, metrics_of(model)
     told: dict[str, Any] = {"realized": performance(scores, metrics=metrics, beta=limits.beta)}
     if limits.value:
         told["realized"]["value"] = judging.business_value(scores, limits.value)
     late = known.lateness
-    if late is not None:
+    if landed is None:
+        told["corrected"] = {}
+    elif late is not None:
         told["corrected"] = corrected(landed, late.law, metrics=metrics, beta=limits.beta, absent=absent_class(model))
     else:
         told["corrected"] = {

@@ -121,7 +121,7 @@ def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
     """Feature drift, score drift and data quality: one pass over the window's rows, compared with the baseline."""
     model, scope = service.model(claim.model), scope_of(service, claim)
     with service.source(claim.model) as source:
-        roles = service.roles(claim.model, source, now=now)
+        roles = service.roles(claim.model, source)
         mark = schedule.fingerprint(source, model, roles, claim.window, job=claim.job, now=now)
         try:
             baseline = baselines.ensure(
@@ -134,7 +134,7 @@ def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
                 now=now,
             )
         except NoBaselineError as missing:
-            return without_baseline(service, scope, claim, mark, str(missing))
+            return without_baseline(scope, mark, str(missing))
         known = {name: spec for name, spec in baseline.specs().items() if baselines.is_readable(name, roles)}
         there = source.count_there(model, roles, claim.window, known, now=now)
         here = {name: spec for name, spec in known.items() if name not in there}
@@ -180,7 +180,7 @@ def skew(service: Service, claim: Claim, now: datetime) -> Seen:
     """Offline against online values of the same requests, on a seeded sample of the window."""
     model, scope = service.model(claim.model), scope_of(service, claim)
     with service.source(claim.model) as source:
-        roles = service.roles(claim.model, source, now=now)
+        roles = service.roles(claim.model, source)
         mark = schedule.fingerprint(source, model, roles, claim.window, job=claim.job, now=now)
         found = source.read_pairs(model, roles, claim.window, now=now)
     results = checks.skew(
@@ -197,7 +197,7 @@ def labels(service: Service, claim: Claim, now: datetime) -> Seen:
     """Performance as far as labels tell: what has landed, what that means for all, and whether labels come as usual."""
     store, model, scope = service.store, service.model(claim.model), scope_of(service, claim)
     with service.source(claim.model) as source:
-        roles = service.roles(claim.model, source, now=now)
+        roles = service.roles(claim.model, source)
         model = spelled_out(model, roles)
         scope = replace(scope, model=model)
         mark = schedule.fingerprint(source, model, roles, claim.window, job=claim.job, now=now)
@@ -304,7 +304,7 @@ def scope_of(service: Service, claim: Claim) -> checks.Scope:
     )
 
 
-def without_baseline(service: Service, scope: checks.Scope, claim: Claim, mark: str, why: str) -> Seen:
+def without_baseline(scope: checks.Scope, mark: str, why: str) -> Seen:
     """A window before there is anything to compare with: an answer, not an error."""
     result = scope.result(Check.FEATURE_DRIFT, "psi", value=None, verdict=Verdict.CANNOT_TELL, detail={"reason": why})
     return Seen(RunState.INSUFFICIENT, 0, why, mark, [result])

@@ -46,7 +46,7 @@ def plan(
     first = model.start.astimezone(UTC) if model.start is not None else _first_cut(service, name, now - limit)
     start = service.store.monitor_start(name, first)
     skipped: list[Window] = []
-    for job in jobs(model, known_roles(service, name, now=now)):
+    for job in jobs(model, known_roles(service, name)):
         since = _last_planned(service, name, job, now=now) or start
         due = windows.due_windows(
             model.window, zone, start=max(start, since), now=now, settle=settle(model, job), anchor=model.start
@@ -67,7 +67,7 @@ def plan_range(service: Service, name: str, *, start: datetime, end: datetime, n
     model, planned = service.model(name), 0
     found = list(windows.cuts(model.window, service.config.zone, start=start, end=end, anchor=model.start))
     service.store.monitor_start(name, found[0].start if found else start)
-    for job in jobs(model, known_roles(service, name, now=now)):
+    for job in jobs(model, known_roles(service, name)):
         closed = [window for window in found if window.end + settle(model, job) <= now]
         service.store.plan(name, job, closed, spec_version=spec_hash(model), alerts=alerts, again=True)
         planned += len(closed)
@@ -77,7 +77,7 @@ def plan_range(service: Service, name: str, *, start: datetime, end: datetime, n
 def recheck(service: Service, name: str, *, now: datetime) -> int:
     """Open again the windows whose rows or labels have changed since they were read; return how many."""
     model, opened = service.model(name), 0
-    roles = known_roles(service, name, now=now)
+    roles = known_roles(service, name)
     if roles is None:
         return 0
     model = spelled_out(model, roles)
@@ -111,11 +111,11 @@ def is_mature(model: ModelConfig, window: Window, *, now: datetime) -> bool:
     return now >= window.end + delay
 
 
-def known_roles(service: Service, name: str, *, now: datetime) -> Roles | None:
+def known_roles(service: Service, name: str) -> Roles | None:
     """The model's resolved columns, or ``None`` while its source cannot be asked."""
     try:
         with service.source(name) as source:
-            return service.roles(name, source, now=now)
+            return service.roles(name, source)
     except SourceError:
         return None
 
@@ -130,7 +130,8 @@ def _worth_a_look(row: WindowRow, model: ModelConfig, *, config: Config, now: da
     """Whether a closed window should be looked at again.
 
     Looks thin out with the window's age (each when it is a third older), so that neither a big table is counted at
-    every tick nor a window restated for every label; the moment when labels are mature is never missed.
+    every tick nor a window restated for every label; the moment when labels are mature is never missed.  With
+    ``labels.horizons`` labels are looked at when a window comes to one of these ages, and at no other.
     """
     looked = row.detail.get("as_of")
     if looked is None:
@@ -138,6 +139,8 @@ def _worth_a_look(row: WindowRow, model: ModelConfig, *, config: Config, now: da
     last = datetime.fromisoformat(looked)
     if row.job is Job.LABELS and is_mature(model, row.window, now=now) != is_mature(model, row.window, now=last):
         return True
+    if row.job is Job.LABELS and model.labels is not None and model.labels.horizons:
+        return any(last < row.window.end + horizon <= now for horizon in model.labels.horizons)
     age = last - row.window.end
     return now - last >= max(length(model, config) / 4, age / 3, timedelta(minutes=5))
 

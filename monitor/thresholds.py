@@ -128,7 +128,7 @@ def judge_performance(
     for verdict, limit in ((Verdict.WARN, warn), (Verdict.ALERT, alert)):
         if limit is None:
             continue
-        found = _performance_level(value, spread, reference, limit, verdict, alpha)
+        found = _performance_level(value, spread, reference, limit=limit, verdict=verdict, alpha=alpha)
         if found.verdict.rank >= outcome.verdict.rank or outcome.threshold is None:
             outcome = found
     return outcome
@@ -138,6 +138,7 @@ def _performance_level(
     value: float,
     spread: float,
     reference: tuple[float, float, float] | None,
+    *,
     limit: PerformanceLimit,
     verdict: Verdict,
     alpha: float,

@@ -38,7 +38,8 @@ reports: {{dir: {folder}/reports, evidently: never}}
 
 def make_log(folder: Path, *, data: str, incident: str, seed: int, n: int = 30_000) -> dict[str, Any]:
     """Write ``log.sqlite`` and ``truth.json`` into ``folder``; gives the truth."""
-    args = [sys.executable, GENERATOR, "--data", data, "--incident", incident, "--seed", seed, "--out", folder, "--n", n]
+    what = ["--data", data, "--incident", incident, "--seed", seed, "--n", n]
+    args = [sys.executable, GENERATOR, *what, "--out", folder]
     subprocess.run([str(arg) for arg in args], check=True, capture_output=True, timeout=300)
     return dict(json.loads((folder / "truth.json").read_text()))
 

@@ -100,9 +100,7 @@ def config_for(models: Sequence[str] = ("fraud",), **more: Any) -> Config:
         "skew": {"offline": {"table": "o"}},
         "performance": {"alert": {"recall": -0.05}},
     }
-    return Config.model_validate(
-        {"sources": {"main": "sqlite:///x.db"}, "models": dict.fromkeys(models, model | more)}
-    )
+    return Config.model_validate({"sources": {"main": "sqlite:///x.db"}, "models": dict.fromkeys(models, model | more)})
 
 
 def numeric_spec(values: np.ndarray) -> NumericSpec:

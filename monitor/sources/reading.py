@@ -93,6 +93,7 @@ class Source:
         self._others = others
         self._read_file = read_file
         self._described: dict[tuple[Relation, bool], dict[str, ColumnInfo]] = {}
+        self._forms: dict[tuple[Relation, str, str, str | None], TimeForm] = {}
         self.helpers: dict[str, Source] = {}
         """Other sources that were opened for this one's models."""
 
@@ -105,6 +106,7 @@ class Source:
     def roles(self, model: ModelConfig) -> Roles:
         """Resolve what each column of a model is for; looks at the database anew."""
         self._described.clear()
+        self._forms.clear()
         here = self._infos(_relation(model))
         where = f"{self._scanner.where}, {_relation(model).name}"
         features: Sequence[ColumnInfo] | None = None
@@ -133,7 +135,11 @@ class Source:
     def _form(self, relation: Relation, spec: TimeColumn) -> TimeForm:
         self._check_names([spec.column], relation)
         info = self._infos(relation)[spec.column]
-        return times.time_form(info, spec, zone=self._zone, where=f"{self._scanner.where}, {relation.name}")
+        known = relation, spec.column, spec.unit, spec.zone
+        if known not in self._forms:
+            where = f"{self._scanner.where}, {relation.name}"
+            self._forms[known] = times.time_form(info, spec, zone=self._zone, where=where)
+        return self._forms[known]
 
     # --- inputs ----------------------------------------------------------------------------------
 
