@@ -66,7 +66,7 @@ def _sources(service: Service) -> list[dict[str, Any]]:
     for name in service.config.models:
         try:
             with service.source(name) as source:
-                roles = service.roles(name, source)
+                roles = service.roles(name, source, now=datetime.now(UTC))
                 notes = source.probe()
             found.append(_finding(f"model {name}", f"{len(roles.features)} features, time {roles.time}"))
             subject = f"source {service.source_name(name)}"
@@ -79,7 +79,7 @@ def _sources(service: Service) -> list[dict[str, Any]]:
 def _windows(service: Service) -> list[dict[str, Any]]:
     found = []
     for name, model in service.config.models.items():
-        roles = schedule.known_roles(service, name)
+        roles = schedule.known_roles(service, name, now=datetime.now(UTC))
         for job in schedule.jobs(model, roles):
             gaps = service.store.gaps(name, job)
             errors = service.store.windows(name, job, states=[RunState.ERROR])

@@ -53,7 +53,7 @@ def drill_down(service: Service, name: str, *, now: datetime) -> Path | None:
     columns = fired or baseline.features
     model = service.model(name)
     with service.source(name) as source:
-        roles = service.roles(name, source)
+        roles = service.roles(name, source, now=now)
         current = source.sample(model, roles, row.window, columns=columns, rows=wish.evidently_rows, seed=SEED, now=now)
         reference = _reference(service, baseline, source, roles, columns=columns, now=now)
     made = evidently_page.draw(

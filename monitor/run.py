@@ -121,7 +121,7 @@ def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
     """Feature drift, score drift and data quality: one pass over the window's rows, compared with the baseline."""
     model, scope = service.model(claim.model), scope_of(service, claim)
     with service.source(claim.model) as source:
-        roles = service.roles(claim.model, source)
+        roles = service.roles(claim.model, source, now=now)
         mark = schedule.fingerprint(source, model, roles, claim.window, job=claim.job, now=now)
         try:
             baseline = baselines.ensure(
@@ -180,7 +180,7 @@ def skew(service: Service, claim: Claim, now: datetime) -> Seen:
     """Offline against online values of the same requests, on a seeded sample of the window."""
     model, scope = service.model(claim.model), scope_of(service, claim)
     with service.source(claim.model) as source:
-        roles = service.roles(claim.model, source)
+        roles = service.roles(claim.model, source, now=now)
         mark = schedule.fingerprint(source, model, roles, claim.window, job=claim.job, now=now)
         found = source.read_pairs(model, roles, claim.window, now=now)
     results = checks.skew(
@@ -197,7 +197,7 @@ def labels(service: Service, claim: Claim, now: datetime) -> Seen:
     """Performance as far as labels tell: what has landed, what that means for all, and whether labels come as usual."""
     store, model, scope = service.store, service.model(claim.model), scope_of(service, claim)
     with service.source(claim.model) as source:
-        roles = service.roles(claim.model, source)
+        roles = service.roles(claim.model, source, now=now)
         model = spelled_out(model, roles)
         scope = replace(scope, model=model)
         mark = schedule.fingerprint(source, model, roles, claim.window, job=claim.job, now=now)

@@ -46,7 +46,7 @@ def plan(
     first = model.start.astimezone(UTC) if model.start is not None else _first_cut(service, name, now - limit)
     start = service.store.monitor_start(name, first)
     skipped: list[Window] = []
-    for job in jobs(model, known_roles(service, name)):
+    for job in jobs(model, known_roles(service, name, now=now)):
         since = _last_planned(service, name, job, now=now) or start
         due = windows.due_windows(
             model.window, zone, start=max(start, since), now=now, settle=settle(model, job), anchor=model.start
@@ -67,7 +67,7 @@ def plan_range(service: Service, name: str, *, start: datetime, end: datetime, n
     model, planned = service.model(name), 0
     found = list(windows.cuts(model.window, service.config.zone, start=start, end=end, anchor=model.start))
     service.store.monitor_start(name, found[0].start if found else start)
-    for job in jobs(model, known_roles(service, name)):
+    for job in jobs(model, known_roles(service, name, now=now)):
         closed = [window for window in found if window.end + settle(model, job) <= now]
         service.store.plan(name, job, closed, spec_version=spec_hash(model), alerts=alerts, again=True)
         planned += len(closed)
@@ -77,7 +77,7 @@ def plan_range(service: Service, name: str, *, start: datetime, end: datetime, n
 def recheck(service: Service, name: str, *, now: datetime) -> int:
     """Open again the windows whose rows or labels have changed since they were read; return how many."""
     model, opened = service.model(name), 0
-    roles = known_roles(service, name)
+    roles = known_roles(service, name, now=now)
     if roles is None:
         return 0
     model = spelled_out(model, roles)
@@ -111,11 +111,11 @@ def is_mature(model: ModelConfig, window: Window, *, now: datetime) -> bool:
     return now >= window.end + delay
 
 
-def known_roles(service: Service, name: str) -> Roles | None:
+def known_roles(service: Service, name: str, *, now: datetime) -> Roles | None:
     """The model's resolved columns, or ``None`` while its source cannot be asked."""
     try:
         with service.source(name) as source:
-            return service.roles(name, source)
+            return service.roles(name, source, now=now)
     except SourceError:
         return None
 

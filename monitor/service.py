@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from monitor.baselines import baseline_hash
 from monitor.config import Config, ImportanceTable, ModelConfig
@@ -15,14 +15,14 @@ from monitor.models import Claim, Roles
 from monitor.sources import Source, open_source
 from monitor.store import Store
 
-ROLES_KEPT = 300.0
-"""Seconds of this process's life for which a table's columns are taken to be what they were."""
+ROLES_KEPT = timedelta(minutes=5)
+"""How long a table's columns are taken to be what they were."""
 
 
 @dataclass
 class _Known:
     roles: Roles
-    at: float
+    at: datetime
 
 
 class Service:
@@ -60,10 +60,10 @@ class Service:
                 )
             yield self._sources[name]
 
-    def roles(self, model: str, source: Source) -> Roles:
+    def roles(self, model: str, source: Source, *, now: datetime) -> Roles:
         """What each column of the model is for, as the database has it now."""
-        known, now = self._roles.get(model), time.monotonic()
-        if known is None or now - known.at > ROLES_KEPT:
+        known = self._roles.get(model)
+        if known is None or abs(now - known.at) > ROLES_KEPT:
             known = self._roles[model] = _Known(source.roles(self.model(model)), now)
         return known.roles
 

@@ -34,7 +34,7 @@ def baseline_set(model: Model, config: ConfigOption = None, now: NowOption = Non
                     service.config,
                     store=service.store,
                     source=source,
-                    roles=service.roles(model, source),
+                    roles=service.roles(model, source, now=at),
                     window=Window(at, at + timedelta(seconds=1)),
                     now=at,
                 )
