@@ -753,9 +753,18 @@ def tolerance(model: ModelConfig, feature: str) -> Tolerance:
 
 
 def skew(
-    scope: Scope, measures: Mapping[str, SkewMeasure], *, n_sampled: int, n_matched: int, n_window: int
+    scope: Scope,
+    measures: Mapping[str, SkewMeasure],
+    *,
+    n_sampled: int,
+    n_matched: int,
+    n_window: int,
+    examples: Mapping[str, Any] | None = None,
 ) -> list[Result]:
-    """Do the features that were served equal the offline values of the same requests?"""
+    """Do the features that were served equal the offline values of the same requests?
+
+    ``examples`` are raw values by feature, ``[offline, online]`` each; they are kept where the verdict is bad.
+    """
     limits = scope.model.skew
     if limits is None:
         return []
@@ -784,6 +793,8 @@ def skew(
         }
         if judged.verdict in (Verdict.WARN, Verdict.ALERT):
             detail["what"] = f"{measure.mismatch_rate:.1%} of requests differ from offline: {measure.text}"
+            if examples and examples.get(feature):
+                detail["examples"] = examples[feature]
         results.append(
             scope.result(
                 Check.SKEW,

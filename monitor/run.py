@@ -183,12 +183,15 @@ def skew(service: Service, claim: Claim, now: datetime) -> Seen:
         roles = service.roles(claim.model, source, now=now)
         mark = schedule.fingerprint(source, model, roles, claim.window, job=claim.job, now=now)
         found = source.read_pairs(model, roles, claim.window, now=now)
+    measures = pairs.compare(found, model, roles)
+    kept = model.skew.examples if model.skew is not None and service.config.retention.samples else 0
     results = checks.skew(
         scope,
-        pairs.compare(found, model, roles),
+        measures,
         n_sampled=found.n_sampled,
         n_matched=found.n_matched,
         n_window=found.n_window,
+        examples=pairs.examples(found, measures, most=kept),
     )
     return Seen(state_of(results, found.n_sampled), found.n_window, None, mark, results)
 

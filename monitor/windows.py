@@ -87,6 +87,12 @@ def split_catch_up(
     return run, [each for each in windows if each.end <= limit and each != newest]
 
 
+def fires_between(schedule: str, zone: ZoneInfo, *, after: datetime, until: datetime) -> bool:
+    """Whether a cron expression fires within ``(after, until]``."""
+    fires = _fires(schedule, zone, after.astimezone(UTC))
+    return next((fire for fire in fires if fire > after), until + _DAY) <= until
+
+
 def check_window(window: str, zone: ZoneInfo) -> None:
     """Raise :class:`WindowError` if ``window`` cuts nothing; for the config, before anything starts."""
     start = datetime(2024, 1, 1, tzinfo=UTC)

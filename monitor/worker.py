@@ -34,6 +34,7 @@ from monitor.run import RunReport, plan_model, work_off
 from monitor.sending import Sender
 from monitor.service import Service
 from monitor.store import Store, StoreError, StoreUnavailable
+from monitor.windows import fires_between
 
 log = structlog.get_logger()
 
@@ -78,6 +79,7 @@ class Worker:
         self._mark = _file_mark(path)
         self._slots = threading.BoundedSemaphore(config.worker.concurrency)
         self._drawing = threading.Lock()
+        self._planned: dict[str, datetime] = {}
         self._dirty = threading.Event()
         self._dirty.set()
         self._ticks = 0
@@ -171,6 +173,13 @@ class Worker:
         lane.thread = threading.Thread(target=self._lane, args=(source, lane), name=f"lane-{source}", daemon=True)
         lane.thread.start()
 
+    def _is_time(self, service: Service, name: str, *, now: datetime) -> bool:
+        """Whether a model's closed windows are to be looked for: at every tick, or when its `schedule` has fired."""
+        schedule, last = service.model(name).schedule, self._planned.get(name)
+        if schedule is None or last is None:
+            return True
+        return fires_between(schedule, service.config.zone, after=last, until=now)
+
     def _lane(self, source: str, lane: Lane) -> None:
         """Plan the models of one source, then work off what is due, oldest first."""
         service = lane.service
@@ -185,8 +194,11 @@ class Worker:
         for name in models:
             if ended():
                 return
-            with _contained("plan", model=name):
-                plan_model(service, name, now=datetime.now(UTC), report=lane.report)
+            now = datetime.now(UTC)
+            if self._is_time(service, name, now=now):
+                with _contained("plan", model=name):
+                    plan_model(service, name, now=now, report=lane.report)
+                    self._planned[name] = now
         with _contained("work", source=source):
             work_off(
                 service,

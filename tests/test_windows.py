@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from monitor.models import Window
-from monitor.windows import WindowError, check_window, cuts, due_windows, split_catch_up
+from monitor.windows import WindowError, check_window, cuts, due_windows, fires_between, split_catch_up
 
 BERLIN = ZoneInfo("Europe/Berlin")
 ZONES = sorted(available_timezones() - {"localtime", "Factory"})
@@ -150,3 +150,19 @@ def test_what_cuts_nothing_is_refused_with_the_reason(window: str, why: str) -> 
 def test_naive_times_are_refused() -> None:
     with pytest.raises(ValueError, match="aware"):
         next(cuts("1h", BERLIN, start=datetime(2024, 1, 1), end=at("2024-02-01")))  # noqa: DTZ001
+
+
+@pytest.mark.parametrize(
+    ("after", "until", "expected"),
+    [
+        pytest.param("10:00", "10:14", False, id="not yet"),
+        pytest.param("10:00", "10:15", True, id="the moment itself counts"),
+        pytest.param("10:15", "11:14", False, id="the last fire was seen already"),
+        pytest.param("10:15", "13:00", True, id="several fires were slept through"),
+    ],
+)
+def test_a_schedule_tells_when_to_look_again(after: str, until: str, expected: bool) -> None:
+    def at(clock: str) -> datetime:
+        return datetime.fromisoformat(f"2026-03-02T{clock}+00:00")
+
+    assert fires_between("15 * * * *", ZoneInfo("UTC"), after=at(after), until=at(until)) is expected
