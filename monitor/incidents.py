@@ -242,11 +242,16 @@ def _verdicts(results: Iterable[Result]) -> dict[SeriesKey, Verdict]:
     worst: dict[SeriesKey, Verdict] = {}
     for result in results:
         # Of several answers to one question (realized, corrected, estimated) only the most certain one counts.
-        if result.detail.get("decides") is False:
+        # What no limit was set for decides nothing either: it must not speak for a metric that cannot tell yet.
+        unlimited = result.threshold is None and result.verdict is Verdict.OK
+        if unlimited or result.detail.get("decides") is False:
             continue
         key = (result.check, result.feature, result.segment)
-        if key not in worst or result.verdict.rank > worst[key].rank:
-            worst[key] = result.verdict
+        # An estimate supposes that the rule has not changed: that all is well before any label is in resolves nothing.
+        hopeful = result.kind == "estimated" and result.verdict is Verdict.OK
+        verdict = Verdict.CANNOT_TELL if hopeful else result.verdict
+        if key not in worst or verdict.rank > worst[key].rank:
+            worst[key] = verdict
     return worst
 
 

@@ -419,3 +419,23 @@ def test_the_order_of_results_changes_nothing() -> None:
         random.Random(seed).shuffle(results)
         steps.append(World(Rules(confirm=1)).take(0, results).incidents)
     assert all(step == steps[0] for step in steps)
+
+
+@pytest.mark.parametrize(
+    "quiet",
+    [
+        pytest.param({"metric": "precision", "threshold": None}, id="a metric without a limit"),
+        pytest.param({"metric": "recall", "kind": "estimated"}, id="an estimate from before the labels"),
+        pytest.param({"metric": "recall", "detail": {"decides": False}}, id="a curve that does not decide"),
+    ],
+)
+def test_an_incident_is_not_resolved_by(quiet: dict[str, Any]) -> None:
+    world = World()
+    bad = {"check": Check.PERFORMANCE, "metric": "roc_auc", "value": 0.5, "threshold": 0.7}
+    for number in range(2):
+        world.take(number, [result("A", day(number), None, **bad)])
+    opened = [incident for incident in world.incidents.values() if incident.check is Check.PERFORMANCE]
+    assert len(opened) == 1
+    for number in range(2, 6):
+        world.take(number, [result("o", day(number), None, check=Check.PERFORMANCE, value=0.9, **quiet)])
+    assert [incident.state for incident in world.incidents.values()] == [IncidentState.OPEN]
