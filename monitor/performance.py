@@ -173,7 +173,9 @@ def _judge(scope: Scope, curves: Curves, metric: str, measure: Measure, *, kind:
         reference=triple,
         warn=warn.get(metric),
         alert=alert.get(metric),
-        alpha=Evidence(scope, "performance", len(limits.metrics)).alpha(),
+        # A fall beyond its limit is common by chance where labels are few, and a window's verdict is read on its own:
+        # the level is that of one window, not that of several in a row.
+        alpha=Evidence(scope, "performance", len(limits.metrics)).alpha(confirm=1),
     )
 
 
