@@ -55,15 +55,6 @@ class Fit:
     pace: tuple[float, float]
 
 
-class _Cells(NamedTuple):
-    """The inhabited strata: what was seen, and the rates at which each outcome is."""
-
-    predictions: FloatArray
-    labels: FloatArray
-    ages: FloatArray
-    which: IntArray
-
-
 def fit(
     landed: Landed, law: DelayLaw, *, min_completeness: float = MIN_COMPLETENESS, absent: int | None = None
 ) -> Fit | str:

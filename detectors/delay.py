@@ -116,11 +116,6 @@ def count_delays(
     )
 
 
-def no_delays(edges: FloatArray, n_strata: int = 1) -> DelayCounts:
-    """The counts of no predictions."""
-    return count_delays([], [], [], edges=edges, n_strata=n_strata)
-
-
 def fits(first: DelayCounts, second: DelayCounts) -> bool:
     """Whether two counts are over the same ages and strata."""
     return first.landed.shape == second.landed.shape and np.array_equal(first.edges, second.edges)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo
 
@@ -79,12 +79,6 @@ def baseline_hash(model: ModelConfig, roles: Roles) -> str:
         "window": model.window,
     }
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-class BatchStream(Protocol):
-    """Record batches that can be asked for twice, by calling again."""
-
-    def __call__(self) -> Iterable[pa.RecordBatch]: ...
 
 
 def ensure(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from detectors.calibration import Calibrator, calibration_change
-from detectors.classification import HIGHER_IS_WORSE, Measure, ScoreLabels, reliability_curve, threshold_table
+from detectors.classification import Measure, ScoreLabels, reliability_curve, threshold_table
 from detectors.intervals import Interval, difference, mean_interval, wilson
 from monitor.checks import Evidence, Scope
 from monitor.models import Check, Result, Verdict
@@ -278,8 +278,3 @@ def business_value(counts: ScoreLabels, worth: Mapping[Any, float]) -> Measure:
     if not math.isfinite(low):
         low = high = mean
     return Measure(mean, low, high, matrix.n)
-
-
-def is_worse_when_higher(metric: str) -> bool:
-    """Whether a metric measures an error."""
-    return metric in HIGHER_IS_WORSE

@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from monitor.baselines import baseline_hash
 from monitor.config import Config, ImportanceTable, ModelConfig
 from monitor.holding import Held, Holds
 from monitor.models import Claim, Roles
@@ -73,9 +72,6 @@ class Service:
         if isinstance(told, ImportanceTable):
             return source.read_importance(told)
         return told or {}
-
-    def spec_version(self, model: str, roles: Roles) -> str:
-        return baseline_hash(self.model(model), roles)
 
     def holding(self, claim: Claim) -> AbstractContextManager[Held]:
         """Keep a claim while the block works on it, and cut what it reads at its deadline."""

@@ -434,20 +434,6 @@ def _series(evidence: Sequence[Result]) -> list[list[Result]]:
     return sorted(groups.values(), key=lambda series: min(showing.by_badness(r) for r in series))
 
 
-def _show_family(service: Service, incident: Incident) -> None:
-    """When it began, and which incidents have the same reason."""
-    from monitor.messages import began
-
-    console = stdout()
-    if told := began(incident):
-        console.print(f"\nBegan: {told}", markup=False)
-    if shared := incident.detail.get("shared"):
-        console.print(f"In common: {shared}", markup=False)
-    for word, ids in (("Follows from", [incident.detail.get("root")]), ("With it", incident.detail.get("related", []))):
-        for found in filter(None, (service.store.incident(name) for name in ids if name)):
-            console.print(f"{word}: {found.id} {found.summary}", markup=False)
-
-
 def _after(incident: Incident) -> datetime:
     last = incident.resolved_window or incident.last_window
     return last + timedelta(microseconds=1)
