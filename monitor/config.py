@@ -871,7 +871,7 @@ class ReportsConfig(Block):
     dir: Path = Path("reports")
     """Folder they are written to; relative to the config file."""
     url: NonEmpty | None = None
-    """Public address of that folder, for links in messages; without it the chart is attached instead."""
+    """Public address of that folder, for links in messages. Without it a Slack bot attaches a picture instead."""
     keep: LongDuration = timedelta(days=90)
     """Pages of older windows are removed (results stay: see `retention`)."""
     evidently: Literal["never", "on_alert", "always"] = "on_alert"

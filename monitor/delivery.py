@@ -10,7 +10,8 @@ For each destination, oldest first:
 4. the service refuses the message: it is dead, and somebody is told;
 5. the service refuses the channel: everything is kept, and the fallback destination is told once.
 
-When a destination comes back after an outage, what has piled up is sent as one digest.
+When a destination comes back after an outage, what has piled up is sent as one digest.  A message that opens a
+conversation may get a picture, where the channel takes one: tried once, and never at the cost of the message.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from monitor.channels import Channel, ChannelBroken, Delivered, Rejected, RetryLater
+from monitor.channels import Channel, ChannelBroken, ChannelError, Delivered, Illustrated, Rejected, RetryLater
 from monitor.messages import closes_thread, digest, undeliverable
 from monitor.models import Message, OutboxItem, Transition
 
@@ -81,6 +82,8 @@ class Lane:
     failures: int = 0
     broken: str | None = None
     maybe_sent: set[int] = field(default_factory=set)
+    no_pictures: bool = False
+    """The channel has refused one for good (a right is missing)."""
 
 
 @dataclass
@@ -109,6 +112,7 @@ def deliver(
     lanes: MutableMapping[str, Lane] | None = None,
     fallbacks: Mapping[str, str | None] | None = None,
     pace: Pace | None = None,
+    picture: Callable[[Message], bytes | None] = lambda _: None,
     max_messages: int = 200,
     stop: Callable[[], bool] = lambda: False,
 ) -> DeliveryReport:
@@ -124,6 +128,8 @@ def deliver(
         Pass the same mapping at each call, so that pauses outlast it.
     fallbacks
         Destination → the destination that is told when it is broken.
+    picture
+        A PNG for a message, if there is one to draw.
     max_messages
         Posts of each destination in this call.
     stop
@@ -131,7 +137,7 @@ def deliver(
     """
     report = DeliveryReport()
     lanes = {} if lanes is None else lanes
-    run = _Run(store, clock, sleep, rng, pace or Pace(), dict(fallbacks or {}), report, stop)
+    run = _Run(store, clock, sleep, rng, pace or Pace(), dict(fallbacks or {}), picture, report, stop)
     for name, channel in channels.items():
         lane = lanes.setdefault(name, Lane())
         if not stop():
@@ -151,6 +157,7 @@ class _Run:
     rng: random.Random
     pace: Pace
     fallbacks: Mapping[str, str | None]
+    picture: Callable[[Message], bytes | None]
     report: DeliveryReport
     stop: Callable[[], bool]
 
@@ -196,6 +203,8 @@ class _Run:
             self.store.mark_sent(item.id, remote_ref=outcome.remote_ref)
             lane.maybe_sent.discard(item.id)
             self.report.sent += 1
+            if ref is None and outcome.remote_ref is not None:
+                self._illustrate(channel, lane, item, outcome.remote_ref)
             return True
         if isinstance(outcome, Rejected):
             self._bury(name, item, outcome.reason)
@@ -206,6 +215,20 @@ class _Run:
             self._keep(name, lane, item, outcome)
         self._pause(name, lane, outcome, waiting=item)
         return False
+
+    def _illustrate(self, channel: Channel, lane: Lane, item: OutboxItem, ref: str) -> None:
+        """Try once to put a picture under a message that has arrived; without it the message stands all the same."""
+        if item.message.transition is not Transition.OPENED or lane.no_pictures or not isinstance(channel, Illustrated):
+            return
+        try:
+            png = self.picture(item.message)
+            if png is not None:
+                channel.attach(ref, png, title=item.message.title)
+        except ChannelError as error:
+            lane.no_pictures = isinstance(error, ChannelBroken)
+            log.warning("message %s to %s has no picture: %s", item.id, item.destination, error.reason)
+        except Exception:
+            log.warning("message %s to %s has no picture", item.id, item.destination, exc_info=True)
 
     def _send_digest(self, name: str, channel: Channel, lane: Lane, items: Sequence[OutboxItem]) -> bool:
         """One message for all of ``items``; they are sent, or wait, together."""

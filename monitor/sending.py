@@ -12,7 +12,7 @@ from typing import Any
 from monitor import messages
 from monitor.channels import ChannelError, kind_of, open_channel, open_channels
 from monitor.delivery import DeliveryReport, Lane, Pace, deliver
-from monitor.models import OutboxItem, Verdict
+from monitor.models import Message, OutboxItem, Verdict
 from monitor.service import Service
 
 _PATIENT = Pace()
@@ -43,8 +43,18 @@ class Sender:
             lanes=self._lanes,
             fallbacks=self._fallbacks,
             pace=self._pace,
+            picture=self._picture,
             stop=ended,
         )
+
+    def _picture(self, message: Message) -> bytes | None:
+        """The worst features of the window, where no page can be linked to."""
+        config = self._service.config
+        if config.reports.url is not None or message.window is None or message.model not in config.models:
+            return None
+        from monitor.reports.chart import chart_png  # noqa: PLC0415 - costly to import, and seldom needed
+
+        return chart_png(self._service.store, config, model=message.model, window=message.window)
 
     def close(self) -> None:
         for channel in self._channels.values():

@@ -46,6 +46,7 @@ class Call:
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
+    raw: bytes = b""
 
 
 class SlackServer:
@@ -55,6 +56,7 @@ class SlackServer:
         self.calls: list[Call] = []
         self.messages: list[dict[str, Any]] = []
         self.uploads: list[dict[str, Any]] = []
+        """Pictures: what was asked, the bytes that came, and where they were put."""
         self.script: deque[Answer] = deque()
         self.always: Answer | None = None
         self.fail: Any = None
@@ -93,6 +95,9 @@ class SlackServer:
         with self._lock:
             if call.path == WEBHOOK_PATH:
                 return self._webhook(call.body)
+            if call.path.startswith("/upload/"):
+                self.uploads[int(call.path.rpartition("/")[2]) - 1]["data"] = call.raw
+                return Answer(200, "OK - 1234")
             if call.path.startswith("/services/"):
                 return Answer(404, "no_service")
             if call.headers.get("authorization") != f"Bearer {TOKEN}":
@@ -140,12 +145,22 @@ class SlackServer:
         return _ok(messages=[m for m in self.messages if body["ts"] in (m.get("thread_ts"), m["ts"])])
 
     def _files_getuploadurlexternal(self, body: dict[str, Any]) -> Answer:
+        if not int(body["length"]) or not body["filename"]:
+            return error("invalid_arguments")
         self.uploads.append(body)
         number = len(self.uploads)
         return _ok(upload_url=f"{self.url}/upload/{number}", file_id=f"F{number}")
 
     def _files_completeuploadexternal(self, body: dict[str, Any]) -> Answer:
-        return _ok(files=[{"id": "F1"}])
+        [file] = body["files"]
+        upload = self.uploads[int(file["id"].removeprefix("F")) - 1]
+        if len(upload.get("data", b"")) != int(upload["length"]):
+            return error("file_upload_size_mismatch")
+        known = {(message["channel"], message["ts"]) for message in self.messages}
+        if (body["channel_id"], body["thread_ts"]) not in known:
+            return error("invalid_channel")
+        upload |= body
+        return _ok(files=[{"id": file["id"]}])
 
     # --- HTTP --------------------------------------------------------------------------------------
 
@@ -173,13 +188,16 @@ class SlackServer:
             do_GET = do_POST  # noqa: N815
 
             def _read(self) -> Call:
-                raw = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode("utf-8", "replace")
+                data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                raw = data.decode("utf-8", "replace")
                 parts = urlsplit(self.path)
-                if "json" in self.headers.get("Content-Type", ""):
+                if parts.path.startswith("/upload/"):
+                    body = {}
+                elif "json" in self.headers.get("Content-Type", ""):
                     body = json.loads(raw or "{}")
                 else:
                     body = {key: value[0] for key, value in parse_qs(raw + "&" + parts.query).items()}
-                return Call(parts.path, {k.lower(): v for k, v in self.headers.items()}, body)
+                return Call(parts.path, {k.lower(): v for k, v in self.headers.items()}, body, data)
 
             def _answer(self, answer: Answer) -> None:
                 data = answer.body.encode()

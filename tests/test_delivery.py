@@ -457,6 +457,51 @@ def test_with_a_quarter_of_all_posts_failing_every_message_arrives_exactly_once(
 # --- the real store ----------------------------------------------------------------------------------
 
 
+# --- pictures ------------------------------------------------------------------------------------
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
+
+
+def test_the_first_message_of_a_conversation_gets_its_picture_in_the_thread(scene: Scene) -> None:
+    scene.queue(message(1, thread="t"), message(2, thread="t", transition=Transition.WORSENED))
+    assert scene.deliver(picture=lambda _: PNG).sent == 2
+    [upload] = scene.slack.uploads
+    assert upload["data"] == PNG
+    assert upload["thread_ts"] == scene.slack.messages[0]["ts"]
+
+
+@pytest.mark.parametrize("method", ["files.getUploadURLExternal", "upload", "files.completeUploadExternal"])
+@pytest.mark.parametrize(
+    "fault", [error("missing_scope"), Answer(500), Answer(200, drop=True), error("invalid_arguments")]
+)
+def test_a_picture_that_cannot_be_sent_costs_nothing_else(scene: Scene, method: str, fault: Answer) -> None:
+    scene.slack.fail = lambda call: fault if method in call.path else None
+    scene.queue(message(1), message(2))
+    assert scene.deliver(picture=lambda _: PNG).sent == 2
+    scene.clock.forward(days=1)
+    assert scene.deliver(picture=lambda _: PNG).sent == 0
+    assert len(scene.slack.messages) == 2
+
+
+def test_without_the_right_to_upload_pictures_are_not_tried_again(scene: Scene) -> None:
+    scene.slack.fail = lambda call: error("missing_scope") if "files." in call.path else None
+    scene.queue(message(1), message(2))
+    scene.deliver(picture=lambda _: PNG)
+    assert sum("files." in call.path for call in scene.slack.calls) == 1
+
+
+def test_a_picture_that_cannot_be_drawn_and_a_webhook_that_takes_none(scene: Scene, slack: SlackServer) -> None:
+    def broken(_: Message) -> bytes:
+        raise ValueError
+
+    scene.queue(message(1))
+    assert scene.deliver(picture=broken).sent == 1
+    hooked = Scene(slack, webhook=True)
+    hooked.queue(message(1))
+    assert hooked.deliver(picture=lambda _: PNG).sent == 1
+    assert slack.uploads == []
+
+
 @pytest.fixture
 def stored(slack: SlackServer, sqlite_url: str) -> Iterator[Scene]:
     scene = Scene(slack)

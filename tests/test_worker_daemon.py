@@ -38,6 +38,7 @@ class Ended:
     problems: list[str]
     bot: list[dict[str, Any]]
     hook: list[dict[str, Any]]
+    pictures: list[dict[str, Any]]
     incidents: list[Any]
     pages: int
 
@@ -81,6 +82,7 @@ def live_through(
                 problems=store.check(),
                 bot=[m for m in slack.messages if m["channel"] != "C-webhook"],
                 hook=[m for m in slack.messages if m["channel"] == "C-webhook"],
+                pictures=slack.uploads,
                 incidents=store.incidents("credit"),
                 pages=len(list((folder / "reports").rglob("*.html"))),
             )
@@ -118,6 +120,8 @@ def test_with_a_bot_token_what_follows_is_in_the_thread_and_the_first_message_sa
     assert "thread_ts" not in second
     assert end_of_first["thread_ts"] == first["ts"]
     assert end_of_second["thread_ts"] == second["ts"]
+    assert [picture["thread_ts"] for picture in calm.pictures] == [first["ts"], second["ts"]]
+    assert all(picture["data"].startswith(b"\x89PNG") for picture in calm.pictures)
     assert first["edited"]
     assert second["edited"]
 

@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from monitor.channels.apprise import open_apprise
-from monitor.channels.channel import Channel, ChannelBroken, ChannelError, Delivered, Rejected, RetryLater
+from monitor.channels.channel import (
+    Channel,
+    ChannelBroken,
+    ChannelError,
+    Delivered,
+    Illustrated,
+    Rejected,
+    RetryLater,
+)
 from monitor.channels.console import open_console
 from monitor.channels.slack import open_slack_bot, open_slack_webhook
 from monitor.config import Destination
@@ -28,6 +36,7 @@ __all__ = [
     "ChannelBroken",
     "ChannelError",
     "Delivered",
+    "Illustrated",
     "Rejected",
     "RetryLater",
     "kind_of",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from monitor.models import OutboxItem
@@ -73,6 +73,20 @@ class Channel(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Illustrated(Protocol):
+    """A channel that takes a picture beside a message."""
+
+    def attach(self, ref: str, png: bytes, *, title: str) -> None:
+        """Put a picture into the thread of the message that ``ref`` names.
+
+        Raises
+        ------
+        RetryLater, Rejected, ChannelBroken
+        """
+        ...
 
 
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})

@@ -180,6 +180,37 @@ class SlackBot:
             return Delivered(ref, note=f"sent {how}: Slack answered {refused}")
         raise Rejected(f"Slack answered {refused}, and {refused_again} to plain text")
 
+    def attach(self, ref: str, png: bytes, *, title: str) -> None:
+        """Upload a picture into the thread of a message; the token needs ``files:write`` for it.
+
+        Raises
+        ------
+        RetryLater, Rejected, ChannelBroken
+        """
+        channel, ts = _parts(ref)
+        asked = {"filename": "drift.png", "length": len(png)}
+        place, refused = self._call("files.getUploadURLExternal", asked, form=True)
+        if place is None:
+            raise Rejected(f"Slack answered {refused} to a picture")
+        address = str(place.get("upload_url", ""))
+        check_address(address, allow_insecure=self._base_url.startswith("http:"))
+        check_resolved(address)
+        request = Request(address, data=png, headers={"Content-Type": "image/png"}, method="POST")  # noqa: S310 - checked
+        try:
+            status, headers, _ = _exchange(request, timeout=TIMEOUT)
+        except Exception as error:  # noqa: BLE001 - as above
+            _sort_out(error)
+        if status != 200:
+            raise Rejected(f"Slack answered {_judge(status, '', headers)} to a picture")
+        told = {
+            "files": [{"id": place.get("file_id"), "title": title}],
+            "channel_id": channel,
+            "thread_ts": ts,
+        }
+        done, refused = self._call("files.completeUploadExternal", told)
+        if done is None:
+            raise Rejected(f"Slack answered {refused} to a picture")
+
     def _frame(self, item: OutboxItem) -> dict[str, Any]:
         channel, ts = _parts(item.thread_ref)
         frame: dict[str, Any] = {

@@ -8,13 +8,14 @@ from markupsafe import Markup
 from detectors.display import histogram, what_changed
 from detectors.profiles import CategoricalProfile, NumericProfile, ProfileError
 from monitor.config import Config
-from monitor.models import Baseline, StoredProfile, Verdict, Window
+from monitor.models import SCORE, Baseline, Check, StoredProfile, Verdict, Window
 from monitor.reports import svg
 from monitor.reports.reading import Facts, ModelFacts, Reading
-from monitor.reports.text import GLYPHS, clean, metric_value, metric_words, short
-from monitor.reports.views import feature_order
+from monitor.reports.text import GLYPHS, clean, column_words, metric_value, metric_words, short
+from monitor.reports.views import feature_order, primary
 
 _WIDTH, _ROW, _PLOT = 720, 84, 300
+_WORDS = 52
 _COLOURS = {
     Verdict.ALERT: "#b3261e",
     Verdict.WARN: "#855600",
@@ -29,9 +30,9 @@ _STYLE = (
 
 
 def chart_png(store: Reading, config: Config, *, model: str, window: Window, top: int = 3) -> bytes | None:
-    """Draw the ``top`` worst features of a window: baseline in grey, the window as a line, and what changed.
+    """Draw the ``top`` worst features of a window, and the score: baseline in grey, the window as a line, in words.
 
-    ``None`` when no feature of the window is worse than `ok`, or nothing can be drawn of those that are.
+    ``None`` when none of them is worse than `ok`, or nothing can be drawn of those that are.
     """
     results = [r for r in store.results(model, start=window.start, end=window.end) if r.window == window]
     facts = Facts(window=window, row=None, jobs={}, results=results, older=[], incidents=[])
@@ -43,7 +44,9 @@ def chart_png(store: Reading, config: Config, *, model: str, window: Window, top
         mutes=[],
         baseline=store.baseline(model),
     )
+    score = [r for r in facts.of(Check.SCORE_DRIFT) if r.detail.get("against", "baseline") == "baseline"]
     order = [(n, r) for n, r in feature_order(known, facts) if r.verdict in (Verdict.ALERT, Verdict.WARN)][:top]
+    order += [(SCORE, r) for r in ([primary(score)] if score else []) if r.verdict in (Verdict.ALERT, Verdict.WARN)]
     if not order:
         return None
     kept = {
@@ -90,13 +93,13 @@ def _render(rows: list[tuple[str, Verdict, str, Markup, str]]) -> bytes:
             '<g transform="translate({},{})">{}</g>'
         ).format(
             y + 22,
-            clean(short(name, 36)),
+            clean(short(column_words(name), 36)),
             y + 45,
             _COLOURS[verdict],
             GLYPHS[verdict],
             value,
             y + 66,
-            clean(short(words, 52)),
+            clean(short(words if len(words) <= _WORDS else words.partition(";")[0], _WORDS)),
             _WIDTH - _PLOT - 16,
             y + 8,
             drawing,
