@@ -126,6 +126,7 @@ def compare_pairs(
     lagged: Mapping[str, npt.ArrayLike] | None = None,
     level: float = 0.95,
     examples: int = 5,
+    min_rows: int = 10,
 ) -> SkewMeasure:
     """Compare the value each request was served with to the value that the offline store has for it.
 
@@ -150,6 +151,8 @@ def compare_pairs(
         online agrees with one of them where it disagrees with the current one, the feature is stale.
     examples
         How many positions of mismatched rows to return.
+    min_rows
+        Categories in fewer mismatched rows are not named in ``parameters``.
 
     Raises
     ------
@@ -158,7 +161,7 @@ def compare_pairs(
     """
     if abs < 0 or rel < 0:
         raise ValueError(f"tolerances must not be negative, found abs={abs} and rel={rel}")
-    sides: _Numbers | _Texts = _Numbers(abs, rel) if kind == "numeric" else _Texts()
+    sides: _Numbers | _Texts = _Numbers(abs, rel) if kind == "numeric" else _Texts(min_rows)
     left, right = sides.read(online), sides.read(offline)
     if isinstance(sides, _Numbers) and spread_cap is not None:
         sides = replace(sides, most=spread_cap * _interquartile_range(right) or math.inf)
@@ -222,7 +225,9 @@ class _Numbers:
 
 @dataclass(frozen=True)
 class _Texts:
-    """How categories are read and compared."""
+    """How categories are read and compared, and in how many rows one must be to be named."""
+
+    min_rows: int = 10
 
     def read(self, values: npt.ArrayLike) -> npt.NDArray[Any]:
         given = np.asarray(values, dtype=object)
@@ -332,7 +337,7 @@ def _float32(a: FloatArray, b: FloatArray) -> Diagnosis | None:
     return Diagnosis("float32", float(same.mean())) if same.mean() >= _EXPLAINS else None
 
 
-def _default_fill(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Diagnosis | None:
+def _default_fill(sides: _Numbers | _Texts, a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Diagnosis | None:
     """One online value stands for many offline ones."""
     values, counts = np.unique(a, return_counts=True)
     top = int(np.argmax(counts))
@@ -340,8 +345,12 @@ def _default_fill(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Diagnosis | None:
     replaced = len(np.unique(b[a == values[top]]))
     if share < _EXPLAINS or replaced < 3:
         return None
-    value = values[top]
-    return Diagnosis("default_fill", share, {"value": float(value) if a.dtype.kind == "f" else str(value)})
+    value: float | str = "a rare one"
+    if isinstance(sides, _Numbers):
+        value = float(values[top])
+    elif counts[top] >= sides.min_rows:
+        value = str(values[top])
+    return Diagnosis("default_fill", share, {"value": value})
 
 
 def _rounding(a: FloatArray, b: FloatArray) -> Diagnosis | None:
@@ -429,8 +438,8 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-def _recode(a: ObjectArray, b: ObjectArray) -> Diagnosis | None:
-    """Each offline category has one online name, and the other way round."""
+def _recode(sides: _Texts, a: ObjectArray, b: ObjectArray) -> Diagnosis | None:
+    """Each offline category has one online name, and the other way round; the rare are not named."""
     pairs, counts = np.unique(np.array([f"{y}\x00{x}" for x, y in zip(a, b, strict=True)]), return_counts=True)
     split = [pair.split("\x00", 1) for pair in pairs]
     heaviest: dict[str, tuple[int, str]] = {}
@@ -442,12 +451,15 @@ def _recode(a: ObjectArray, b: ObjectArray) -> Diagnosis | None:
     share = sum(count for count, _ in heaviest.values()) / len(a)
     if share < _EXPLAINS:
         return None
-    old, new = max(mapping.items(), key=lambda item: heaviest[item[0]][0])
-    return Diagnosis("recode", share, {"mapping": mapping, "example": f"{old!r} became {new!r}"})
+    named = {old: new for old, new in mapping.items() if heaviest[old][0] >= sides.min_rows}
+    if not named:
+        return Diagnosis("recode", share, {"mapping": {}, "example": "each of them is rare"})
+    old, new = max(named.items(), key=lambda item: heaviest[item[0]][0])
+    return Diagnosis("recode", share, {"mapping": named, "example": f"{old!r} became {new!r}"})
 
 
 def _tests(sides: _Numbers | _Texts) -> tuple[Callable[[Any, Any], Diagnosis | None], ...]:
     # In this order: a fixed value would pass as a line of slope 0, a 32-bit float as rounding, rounding as a line.
     if isinstance(sides, _Numbers):
-        return _default_fill, _float32, _rounding, partial(_linear, sides)
-    return _case, _default_fill, _recode
+        return partial(_default_fill, sides), _float32, _rounding, partial(_linear, sides)
+    return _case, partial(_default_fill, sides), partial(_recode, sides)

@@ -16,7 +16,7 @@ from monitor.models import Roles
 from monitor.sources import Pairs
 
 
-def compare(found: Pairs, model: ModelConfig, roles: Roles) -> dict[str, SkewMeasure]:
+def compare(found: Pairs, model: ModelConfig, roles: Roles, *, min_category_rows: int) -> dict[str, SkewMeasure]:
     """One measure for each feature that both sides have; empty when nothing was sampled."""
     kinds = roles.features
     both = [name for name in found.online.column_names if name in found.offline.column_names and name in kinds]
@@ -32,6 +32,7 @@ def compare(found: Pairs, model: ModelConfig, roles: Roles) -> dict[str, SkewMea
             abs=limits.abs,
             rel=limits.rel,
             matched=matched,
+            min_rows=min_category_rows,
         )
     return measures
 

@@ -183,7 +183,7 @@ def skew(service: Service, claim: Claim, now: datetime) -> Seen:
         roles = service.roles(claim.model, source, now=now)
         mark = schedule.fingerprint(source, model, roles, claim.window, job=claim.job, now=now)
         found = source.read_pairs(model, roles, claim.window, now=now)
-    measures = pairs.compare(found, model, roles)
+    measures = pairs.compare(found, model, roles, min_category_rows=scope.min_category_rows)
     kept = model.skew.examples if model.skew is not None and service.config.retention.samples else 0
     results = checks.skew(
         scope,

@@ -140,6 +140,16 @@ def test_the_kind_of_a_categorical_mismatch(online: list[Any], kind: str) -> Non
     assert "{" not in found.text
 
 
+def test_rare_categories_are_not_named_by_a_diagnosis() -> None:
+    rare = np.array([f"clinic {n}" for n in range(40)] * 2 + ["town"] * 60, dtype=object)
+    found = text(np.array([f"{v}!" for v in rare], dtype=object), rare)
+    assert (found.kind, found.parameters["mapping"]) == ("recode", {"town": "town!"})
+    alone = text(np.array([f"{v}!" for v in rare[:80]], dtype=object), rare[:80])
+    assert "clinic" not in str(alone.parameters)
+    filled = text(np.array(["clinic 7"] * 9, dtype=object), rare[:9])
+    assert "clinic" not in str(filled.parameters)
+
+
 def test_too_few_mismatches_are_not_diagnosed() -> None:
     online = AMOUNT.copy()
     online[:3] *= 1000
