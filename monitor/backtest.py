@@ -8,10 +8,12 @@ as it is, and said.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from typing import Any, cast
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 from detectors import planted
@@ -242,10 +244,12 @@ def _under(baseline: Baseline, config: Config, memory: Memory) -> tuple[Baseline
 class Memory:
     """The stored windows of one model, read once; answers as a :class:`Store` does, for the questions of a baseline."""
 
-    def __init__(self, profiles: Sequence[StoredProfile], results: Sequence[Result]) -> None:
-        self._profiles = list(profiles)
-        self._results = list(results)
-        self.windows = sorted({p.window for p in self._profiles})
+    def __init__(self, profiles: Iterable[StoredProfile], results: Iterable[Result]) -> None:
+        self._profiles = _by_window(profiles)
+        self._results = _by_window(results)
+        self.windows = sorted(self._profiles)
+        self._told = sorted(self._results)
+        self._longest = max((w.length for w in (*self.windows, *self._told)), default=timedelta())
 
     @classmethod
     def load(
@@ -267,11 +271,11 @@ class Memory:
         return cls(profiles, store.results(name, start=min(first), end=end))
 
     def has(self, column: str) -> bool:
-        return any(p.column == column for p in self._profiles)
+        return any(p.column == column for kept in self._profiles.values() for p in kept)
 
     def judged(self, start: datetime, end: datetime) -> list[Window]:
         """Windows of the range that hold counts of columns."""
-        return sorted({p.window for p in self._profiles if start <= p.window.start and p.window.end <= end})
+        return [w for w in self.windows if start <= w.start and w.end <= end]
 
     def merged(self, baseline: Baseline, span: Window) -> dict[str, Column]:
         found: dict[str, list[ColumnProfile]] = {}
@@ -284,10 +288,20 @@ class Memory:
 
     def with_plant(self, plant: Plant, baseline: Baseline) -> Memory:
         """The same windows with a fault in them."""
-        return Memory([_planted(p, plant, baseline) for p in self._profiles], self._results)
+        planted_ = [_planted(p, plant, baseline) for kept in self._profiles.values() for p in kept]
+        return Memory(planted_, [r for told in self._results.values() for r in told])
+
+    def copy(self) -> Memory:
+        """The same windows, of which another replay may restate the results."""
+        other = copy(self)
+        other._results, other._told = dict(self._results), list(self._told)
+        return other
 
     def of(self, window: Window) -> list[StoredProfile]:
-        return [p for p in self._profiles if p.window == window]
+        return self._profiles.get(window, [])
+
+    def told(self, window: Window) -> list[Result]:
+        return self._results.get(window, [])
 
     # The two questions that monitor/baselines.py asks of a store.
 
@@ -302,11 +316,10 @@ class Memory:
     ) -> list[StoredProfile]:
         return [
             p
-            for p in self._profiles
-            if p.window.start >= start
-            and p.window.end <= end
-            and (columns is None or p.column in columns)
-            and (isinstance(segment, Every) or p.segment == segment)
+            for window in _between(self.windows, start, end)
+            if window.end <= end
+            for p in self._profiles[window]
+            if (columns is None or p.column in columns) and (isinstance(segment, Every) or p.segment == segment)
         ]
 
     def results(
@@ -318,18 +331,46 @@ class Memory:
         start: datetime | None = None,
         end: datetime | None = None,
     ) -> list[Result]:
+        first = None if start is None else start - self._longest
         return [
             r
-            for r in self._results
-            if (check is None or r.check is check)
-            and (metric is None or r.metric == metric)
-            and (start is None or r.window.end > start)
-            and (end is None or r.window.start < end)
+            for window in _between(self._told, first, end)
+            if start is None or window.end > start
+            for r in self._results[window]
+            if (check is None or r.check is check) and (metric is None or r.metric == metric)
         ]
 
     def restated(self, window: Window, results: Sequence[Result]) -> None:
         """Let the replay's results take the place of the stored ones of a window."""
-        self._results = [r for r in self._results if r.window != window] + list(results)
+        if window not in self._results:
+            insort(self._told, window)
+        self._results[window] = list(results)
+
+
+class _OfWindow(Protocol):
+    @property
+    def window(self) -> Window: ...
+
+
+_Kept = TypeVar("_Kept", bound=_OfWindow)
+
+
+def _by_window(kept: Iterable[_Kept]) -> dict[Window, list[_Kept]]:
+    found: dict[Window, list[_Kept]] = {}
+    for each in kept:
+        found.setdefault(each.window, []).append(each)
+    return found
+
+
+def _between(windows: Sequence[Window], start: datetime | None, end: datetime | None) -> Sequence[Window]:
+    """Of windows in order those that begin in ``[start, end)``; ``None``: without end."""
+    first = 0 if start is None else bisect_left(windows, start, key=_start_of)
+    last = len(windows) if end is None else bisect_left(windows, end, key=_start_of)
+    return windows[first:last]
+
+
+def _start_of(window: Window) -> datetime:
+    return window.start
 
 
 def _planted(stored: StoredProfile, plant: Plant, baseline: Baseline) -> StoredProfile:
@@ -376,7 +417,7 @@ class Replay:
     ) -> None:
         self.config, self.name, self.baseline = config, name, baseline
         self.model = config.models[name]
-        self.memory = Memory(memory._profiles, memory._results)
+        self.memory = memory.copy()
         self.windows = memory.judged(start, end)
         self.series: dict[SeriesKey, SeriesState] = {}
         self.incidents: dict[str, Incident] = {}
@@ -435,7 +476,7 @@ class Replay:
                 *joint.joint_drift(scope, story.known_together(store, self.name, self.model, window), _together(kept)),
             ]
             self.rows.append(counts.n_rows)
-        stored = [r for r in self.memory.results(self.name, start=window.start, end=window.end) if r.window == window]
+        stored = self.memory.told(window)
         return [*results, *self._performance(scope, kept, stored), *_skew(self.model, stored)]
 
     def _performance(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from generated_logs import GENERATOR, make_log, moment, monitor_log
 
+from benchmarks.logs import SHARED, make_log, moment, monitor_log
 from monitor.models import Check, Verdict
 
 pytestmark = [
-    pytest.mark.skipif(not GENERATOR.is_file(), reason="the log generator is not on this machine"),
+    pytest.mark.skipif(not (SHARED / "make_log.py").is_file(), reason="the log generator is not on this machine"),
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.slow,
 ]
