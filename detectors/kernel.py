@@ -32,8 +32,9 @@ class NumericCounter:
     """
 
     def __init__(self, spec: NumericSpec) -> None:
-        self._low = spec.edges - spec.slack
-        self._high = spec.edges + spec.slack
+        heavy = bool(spec.slack.any())
+        self._low = spec.edges - spec.slack if heavy else spec.edges
+        self._high = spec.edges + spec.slack if heavy else spec.edges
         self._below = np.zeros(len(spec.edges), dtype=np.int64)
         self._up_to = np.zeros(len(spec.edges), dtype=np.int64)
         self._n = 0
@@ -102,7 +103,7 @@ class NumericCounter:
             if not math.isfinite(mean):
                 mean = float((finite / len(finite)).sum())
             deviations = finite - mean
-            m2 = float(np.multiply(deviations, deviations, out=deviations).sum())  # BLAS would start threads of its own
+            m2 = float(np.einsum("i,i->", deviations, deviations))  # not a dot product: BLAS would start threads
             self._low_sum += float(batch[first : max(first, n_low)].sum())
             self._high_sum += float(batch[min(n_not_high, last) : last].sum())
         self._moments = merge_moments(self._moments, (len(finite), mean, m2))

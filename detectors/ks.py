@@ -7,7 +7,7 @@ import math
 import numpy as np
 from scipy.special import kolmogorov, smirnov
 
-from detectors.profiles import ColumnProfile, ColumnSpec, NumericProfile
+from detectors.profiles import ColumnProfile, ColumnSpec, FloatArray, NumericProfile
 from detectors.statistic import Statistic, numeric_pair, probability, undefined
 
 _EXACT_EQUAL = 10_000
@@ -47,7 +47,7 @@ def ks(spec: ColumnSpec, reference: ColumnProfile, current: ColumnProfile) -> St
     n, m = reference.n - reference.missing, current.n - current.missing
     if not n or not m:
         return undefined(f"the {'window' if n else 'reference'} has no values")
-    gap = _shares_below(reference, n) - _shares_below(current, m)
+    gap = gaps(reference, current)
     place = int(np.argmax(np.abs(gap)))
     distance = float(abs(gap[place]))
     detail = {
@@ -61,8 +61,10 @@ def ks(spec: ColumnSpec, reference: ColumnProfile, current: ColumnProfile) -> St
     return Statistic(distance, ks_p_value(distance, n, m=m), detail)
 
 
-def _shares_below(profile: NumericProfile, n: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    return np.cumsum(profile.cells) / n
+def gaps(reference: NumericProfile, current: NumericProfile) -> FloatArray:
+    """F − G after each cell, shape ``(2 E + 1,)``; both sides have values."""
+    n, m = (side.n - side.missing for side in (reference, current))
+    return np.asarray(np.cumsum(reference.cells) / n - np.cumsum(current.cells) / m)
 
 
 def _error_bound(reference: NumericProfile, current: NumericProfile, *, n: int, m: int, distance: float) -> float:

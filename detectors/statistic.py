@@ -226,6 +226,8 @@ def _categorical_columns(spec: CategoricalSpec, reference: CategoricalProfile, c
 def _pool(sides: IntArray, enough: float) -> IntArray:
     """Pool neighbouring columns of ``sides``, shape ``(2, B)``, until each has a total of at least ``enough``."""
     totals = sides.sum(axis=0)
+    if len(totals) and totals.min() >= max(enough, 1):
+        return sides
     group = np.empty(len(totals), dtype=np.int64)
     number, held = 0, 0
     for place, total in enumerate(totals.tolist()):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from detectors.ks import ks
+from detectors.ks import gaps, ks_p_value
 from detectors.profiles import ColumnProfile, ColumnSpec, FloatArray, NumericProfile, NumericSpec
 from detectors.statistic import Statistic, numeric_pair, undefined
 
@@ -43,7 +43,9 @@ def wasserstein(spec: ColumnSpec, reference: ColumnProfile, current: ColumnProfi
     detail = {"w1": _rounded(distance), "sigma": _rounded(sigma)}
     if sigma == 0:
         return undefined("the reference is constant: there is no standard deviation to measure in", **detail)
-    return Statistic(_rounded(distance / sigma), ks(numeric, reference, current).p_value, detail)
+    apart = float(np.abs(gaps(reference, current)).max())
+    p_value = ks_p_value(apart, reference.n - reference.missing, m=current.n - current.missing)
+    return Statistic(_rounded(distance / sigma), p_value, detail)
 
 
 def _rounded(value: float) -> float:

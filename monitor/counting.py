@@ -288,9 +288,12 @@ def categories(column: Any) -> tuple[list[str], npt.NDArray[np.int64], int]:
 
 def _code_counts(coded: pa.DictionaryArray) -> tuple[npt.NDArray[np.int64], int]:
     """Rows of each code, and rows without one; a null in the dictionary itself is missing as well."""
-    missing = coded.null_count
-    indices = coded.indices.drop_null().to_numpy(zero_copy_only=False) if missing else coded.indices.to_numpy()
-    return np.bincount(indices, minlength=len(coded.dictionary)).astype(np.int64, copy=False), missing
+    size = len(coded.dictionary)
+    indices = coded.indices
+    if coded.null_count:
+        indices = pc.fill_null(indices.cast(pa.int64()) if indices.type.bit_width < 32 else indices, size)
+    counts = np.bincount(indices.to_numpy(), minlength=size + 1).astype(np.int64, copy=False)
+    return counts[:size], int(counts[size])
 
 
 def _texts(dictionary: pa.Array) -> list[str]:

@@ -250,7 +250,10 @@ def _column_info(column: pa.ChunkedArray, name: str) -> ColumnInfo:
     plain = normal.storage(column)
     kind = _kind(plain.type)
     present = plain.drop_null()
-    kept = tuple(float(v) if kind == "numeric" and not isinstance(v, int) else v for v in present[:500].to_pylist())
+    some = present[:500]
+    kept = some.to_numpy().tolist() if pa.types.is_floating(plain.type) else some.to_pylist()
+    if kind == "numeric":
+        kept = [v if isinstance(v, int) else float(v) for v in kept]
     return ColumnInfo(
         name,
         _type(plain.type),
@@ -258,7 +261,7 @@ def _column_info(column: pa.ChunkedArray, name: str) -> ColumnInfo:
         n_sampled=len(present),
         n_distinct=_n_distinct(present),
         whole=kind == "numeric" and bool(len(present)) and _all_whole(present),
-        values=kept,
+        values=tuple(kept),
     )
 
 

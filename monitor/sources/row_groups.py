@@ -8,13 +8,16 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from monitor.sources import times
 from monitor.sources.shapes import Scan, Span
 
-BATCH_ROWS = 65_536
-"""Rows of a batch at most: one column of them fits a processor's cache while it is sorted."""
+BATCH_ROWS = 1 << 17
+"""Rows of a batch at most: one column of them fits a processor's cache while it is sorted, or nearly."""
 _BATCH_VALUES = 1 << 23
+_OPTIONS = ds.ParquetFragmentScanOptions(pre_buffer=False)
+"""Column chunks are read as they are decoded: held ready beside it, they would double the memory of wide files."""
 
 
 def batch_rows(n_columns: int, n_rows: int | None = None) -> int:
@@ -57,6 +60,7 @@ def stream(
                 batch_size=batch_rows(len(columns), n_rows),
                 batch_readahead=1,
                 fragment_readahead=1,
+                fragment_scan_options=_OPTIONS if isinstance(part, ds.ParquetFileFragment) else None,
             )
 
 
@@ -65,14 +69,22 @@ def head(dataset: ds.Dataset, n_rows: int) -> pa.Table:
     found: list[pa.RecordBatch] = []
     left = n_rows
     for fragment in dataset.get_fragments():
-        for part, _ in _parts(fragment, None, dataset.schema):
-            batches = part.to_batches(schema=dataset.schema, batch_size=n_rows, batch_readahead=0, fragment_readahead=0)
-            for batch in batches:
-                found.append(batch.slice(0, left))
-                left -= len(found[-1])
-                if left <= 0:
-                    return pa.Table.from_batches(found, schema=dataset.schema)
+        for batch in _from_the_top(fragment, n_rows, dataset.schema):
+            found.append(batch.slice(0, left))
+            left -= len(found[-1])
+            if left <= 0:
+                return pa.Table.from_batches(found, schema=dataset.schema)
     return pa.Table.from_batches(found, schema=dataset.schema)
+
+
+def _from_the_top(fragment: ds.Fragment, n_rows: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Batches of a file; of Parquet without the dataset's scanner, which reads ahead by whole row groups."""
+    if not isinstance(fragment, ds.ParquetFileFragment) or not fragment.physical_schema.equals(schema):
+        yield from fragment.to_batches(schema=schema, batch_size=n_rows, batch_readahead=0, fragment_readahead=0)
+        return
+    with pq.ParquetFile(fragment.path, filesystem=fragment.filesystem, pre_buffer=False, buffer_size=1 << 16) as file:
+        for group in range(file.num_row_groups):
+            yield from file.iter_batches(n_rows, row_groups=[group], use_threads=False)
 
 
 def _parts(fragment: ds.Fragment, condition: Any, schema: pa.Schema) -> Iterator[tuple[ds.Fragment, int | None]]:
