@@ -24,6 +24,7 @@ from detectors.profiles import (
     NumericProfile,
     NumericSpec,
 )
+from detectors.quality import is_constant
 from detectors.statistic import MIN_EXPECTED, bins_of, probability
 
 Part = Literal["values", "level", "missing", "new"]
@@ -364,10 +365,10 @@ def history_of(
     if not profiles:
         return History(np.zeros((0, 1), dtype=np.int64))
     bins = np.array([bins_of(spec, profile, profile).reference for profile in profiles], dtype=np.int64)
+    flat = any(is_constant(spec, profile, min_rows=min_rows) for profile in profiles)
     numeric = [profile for profile in profiles if isinstance(profile, NumericProfile)]
     if not isinstance(spec, NumericSpec) or len(numeric) < len(profiles):
-        return History(bins, groups, np.zeros(len(bins)))
-    flat = any(profile.minimum == profile.maximum for profile in numeric if profile.n >= min_rows)
+        return History(bins, groups, np.zeros(len(bins)), flat)
     return History(bins, groups, _beyond(spec, numeric), flat)
 
 

@@ -556,6 +556,7 @@ def data_quality(scope: Scope, columns: Mapping[str, Column], current: Mapping[s
             )
         elif isinstance(column.spec, NumericSpec) and isinstance(reference, NumericProfile):
             results += _numeric_quality(scope, name, column, reference=reference, profile=profile, evidence=evidence)
+        results += _constant(scope, name, column, profile)
     return results
 
 
@@ -585,7 +586,7 @@ def _numeric_quality(
         return []
     history = column.history if isinstance(column, Watched) else None
     before, after = (int(p.cells[0] + p.cells[-1]) for p in (reference, profile))
-    results = [
+    return [
         _share_change(
             scope,
             name,
@@ -600,22 +601,28 @@ def _numeric_quality(
             records=None if history is None else history.beyond,
         )
     ]
-    flat_before = history is not None and history.constant
-    if scope.model.quality.constant and not flat_before and quality.became_constant(column.spec, reference, profile):
-        results.append(
-            scope.result(
-                Check.QUALITY,
-                "constant",
-                feature=name,
-                value=1.0,
-                threshold=1.0,
-                verdict=Verdict.ALERT if profile.n >= scope.model.min_rows else Verdict.CANNOT_TELL,
-                n_reference=reference.n,
-                n_current=profile.n,
-                detail={"what": "every value is the same; it varied in the baseline"},
-            )
+
+
+def _constant(scope: Scope, name: str, column: Column, profile: ColumnProfile) -> list[Result]:
+    """Has a column that varies stopped to?  Not where a window of the baseline was constant already."""
+    history = column.history if isinstance(column, Watched) else None
+    if not scope.model.quality.constant or (history is not None and history.constant):
+        return []
+    if not quality.became_constant(column.spec, column.reference, profile):
+        return []
+    return [
+        scope.result(
+            Check.QUALITY,
+            "constant",
+            feature=name,
+            value=1.0,
+            threshold=1.0,
+            verdict=Verdict.ALERT if profile.n >= scope.model.min_rows else Verdict.CANNOT_TELL,
+            n_reference=column.reference.n,
+            n_current=profile.n,
+            detail={"what": "every value is the same; it varied in the baseline"},
         )
-    return results
+    ]
 
 
 def _share_change(

@@ -93,13 +93,6 @@ def fires_between(schedule: str, zone: ZoneInfo, *, after: datetime, until: date
     return next((fire for fire in fires if fire > after), until + _DAY) <= until
 
 
-def check_window(window: str, zone: ZoneInfo) -> None:
-    """Raise :class:`WindowError` if ``window`` cuts nothing; for the config, before anything starts."""
-    start = datetime(2024, 1, 1, tzinfo=UTC)
-    if next(_points(window, zone, start, None), None) is None:
-        raise WindowError(f"{window!r} is not a cron expression that ever fires")
-
-
 # --- points in time, in order; the first is at or before `start` -------------------------------------
 
 
