@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 from scipy.signal import lfilter
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 Counts = npt.NDArray[np.int64]
 Stream = Callable[[np.random.Generator, int, int], Counts]
@@ -28,20 +29,35 @@ def of_shares(shares: npt.ArrayLike) -> Stream:
     return stream
 
 
+BLOCK = 1000
+"""Rows of an AR(1) that are drawn in a row; longer windows are made of such blocks, drawn from a pool of them."""
+_POOL = 20_000
+
+
 def autoregressive(phi: float) -> Stream:
-    """A Gaussian AR(1) in row order, in its own deciles; it goes on from window to window."""
+    """A Gaussian AR(1) in row order, in its own deciles; up to ``BLOCK`` rows it goes on from window to window."""
 
     def stream(rng: np.random.Generator, windows: int, rows: int) -> Counts:
-        counts = np.empty((windows, BINS), dtype=np.int64)
-        state = rng.standard_normal()
-        for window in range(windows):
-            noise = rng.standard_normal(rows) * math.sqrt(1 - phi * phi)
-            values, _ = lfilter([1.0], [1.0, -phi], noise, zi=[phi * state])
-            state = values[-1]
-            counts[window] = np.bincount(np.searchsorted(_CUTS, values), minlength=BINS)
-        return _no_missing(counts)
+        if rows <= BLOCK:
+            return _no_missing(_successive(rng, phi, windows, rows))
+        blocks, rest = divmod(rows, BLOCK)
+        pool = _pool(phi)
+        counts = np.stack([pool[rng.integers(_POOL, size=blocks)].sum(axis=0) for _ in range(windows)])
+        return _no_missing(counts + (_successive(rng, phi, windows, rest) if rest else 0))
 
     return stream
+
+
+def _successive(rng: np.random.Generator, phi: float, windows: int, rows: int) -> Counts:
+    noise = rng.standard_normal(windows * rows) * math.sqrt(1 - phi * phi)
+    values, _ = lfilter([1.0], [1.0, -phi], noise, zi=[phi * rng.standard_normal()])
+    place = np.searchsorted(_CUTS, values) + np.repeat(np.arange(windows) * BINS, rows)
+    return np.bincount(place, minlength=windows * BINS).reshape(windows, BINS)
+
+
+@cache
+def _pool(phi: float) -> Counts:
+    return np.concatenate([_successive(np.random.default_rng([7, k]), phi, _POOL // 20, BLOCK) for k in range(20)])
 
 
 def entities(rows_each: int) -> Stream:
@@ -55,23 +71,13 @@ def entities(rows_each: int) -> Stream:
 
 
 def weekly(size: float) -> Stream:
-    """Independent rows whose level moves by ``size`` standard deviations from weekdays to the weekend."""
+    """Independent rows whose level is ``size`` standard deviations higher on the 6th and 7th day of seven."""
+    working, weekend = (np.diff(ndtr(np.concatenate([[-np.inf], _CUTS - level, [np.inf]]))) for level in (0.0, size))
 
     def stream(rng: np.random.Generator, windows: int, rows: int) -> Counts:
         start = int(rng.integers(7))
-        counts = [
-            np.diff(
-                np.concatenate(
-                    [
-                        [0],
-                        np.sort(rng.standard_normal(rows) + size * ((start + day) % 7 >= 5)).searchsorted(_CUTS),
-                        [rows],
-                    ]
-                )
-            )
-            for day in range(windows)
-        ]
-        return _no_missing(np.array(counts))
+        shares = [weekend if (start + day) % 7 >= 5 else working for day in range(windows)]
+        return _no_missing(np.stack([rng.multinomial(rows, p) for p in shares]))
 
     return stream
 

@@ -19,7 +19,8 @@ from scipy.special import ndtri, owens_t
 from detectors.profiles import FloatArray
 
 SHARES = {
-    "feature_drift": 0.4,
+    "feature_drift": 0.35,
+    "joint": 0.05,
     "accumulated": 0.1,
     "segments": 0.15,
     "score_drift": 0.1,

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from detectors.multivariate import Correlations, JointChange, correlation_change, correlations
 from detectors.profiles import ColumnSpec, NumericSpec
-from monitor.checks import Scope
+from monitor.checks import Evidence, Scope
 from monitor.config import ModelConfig
 from monitor.counting import TIME, floats
 from monitor.models import Check, Result, StoredProfile, Verdict, Window
@@ -32,8 +32,7 @@ COLUMNS = 50
 """Numeric columns that are looked at, the first ones of the table: 1,225 pairs."""
 WARN, ALERT = 0.1, 0.2
 """Changes of a correlation worth a look, and worth a message."""
-SHARE = 0.05
-"""Part of the budget of false pages."""
+_MOST_ALPHA = 0.001
 _KEYED = 4
 
 
@@ -124,8 +123,10 @@ def joint_drift(scope: Scope, known: Known, current: Correlations | None) -> lis
     """Do the numeric features go together as they did in the baseline?"""
     if current is None or not known.reference:
         return []
-    pages, period = scope.model.false_pages
-    alpha = scope.model.drift.significance or min(0.001, pages * SHARE * (scope.window.length / period))
+    evidence = Evidence(scope, "joint", 1)
+    alpha = evidence.alpha(confirm=1)
+    if scope.model.drift.significance is None:
+        alpha = min(_MOST_ALPHA, alpha)
     if current.n_rows < scope.model.min_rows:
         reason = f"{current.n_rows} rows, min_rows is {scope.model.min_rows}"
         return [_result(scope, None, Verdict.CANNOT_TELL, ALERT, {"reason": reason})]
@@ -141,7 +142,7 @@ def joint_drift(scope: Scope, known: Known, current: Correlations | None) -> lis
         "reference": found.reference,
         "current": found.current,
         "n_pairs": found.n_pairs,
-        "alpha": alpha,
+        **evidence.told(alpha),
         "smallest_detectable": found.smallest,
         "spread": found.spread,
         "against": "baseline",
