@@ -77,6 +77,8 @@ class Watched(Column):
         How many columns the baseline's are worth as tests: those that move together count once.
     segments
         The same for the rows of one segment: its history by ``"column=value"``.
+    recent_references
+        With a season, what each of ``recent`` is compared with: the windows of its own phase.
     """
 
     history: History | None = None
@@ -85,6 +87,7 @@ class Watched(Column):
     recent: tuple[ColumnProfile, ...] = ()
     n_columns: float | None = None
     segments: Mapping[str, History] = field(default_factory=dict)
+    recent_references: tuple[ColumnProfile, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from detectors.profiles import (
     CategoricalProfile,
@@ -20,6 +19,7 @@ from detectors.profiles import (
     NumericSpec,
     ProfileError,
     heaviest,
+    whole,
 )
 from detectors.score_labels import ScoreLabels
 
@@ -57,19 +57,19 @@ def _moved(spec: NumericSpec, profile: NumericProfile, *, factor: float, offset:
     cells = np.zeros(len(profile.cells))
     cells[0::2] = np.diff(np.concatenate([[0.0], below, [mass[-1]]]))
     _place(cells, on, edges=edges, at=edges * factor + offset, grid=bool(on.sum() > between.sum()))
-    whole = _whole(cells)
-    whole[0] += profile.neg_inf
-    whole[-1] += profile.pos_inf
+    held = whole(cells)
+    held[0] += profile.neg_inf
+    held[-1] += profile.pos_inf
     low, high = profile.minimum * factor + offset, profile.maximum * factor + offset
     return replace(
         profile,
-        cells=whole,
+        cells=held,
         minimum=low,
         maximum=high,
         mean=profile.mean * factor + offset,
         m2=profile.m2 * factor**2,
-        low_sum=float((whole[0] - profile.neg_inf) * (min(low, edges[0]) + edges[0]) / 2),
-        high_sum=float((whole[-1] - profile.pos_inf) * (max(high, edges[-1]) + edges[-1]) / 2),
+        low_sum=float((held[0] - profile.neg_inf) * (min(low, edges[0]) + edges[0]) / 2),
+        high_sum=float((held[-1] - profile.pos_inf) * (max(high, edges[-1]) + edges[-1]) / 2),
     )
 
 
@@ -90,16 +90,10 @@ def _place(cells: FloatArray, on: FloatArray, *, edges: FloatArray, at: FloatArr
     np.add.at(cells, 2 * right[rest], on[rest])
 
 
-def _whole(parts: npt.ArrayLike) -> IntArray:
-    """Whole numbers that add up to the same as ``parts``, each cell off by less than one."""
-    whole: IntArray = np.diff(np.rint(np.concatenate([[0.0], np.cumsum(parts)])).astype(np.int64))
-    return whole
-
-
 def with_nulls(profile: ColumnProfile, share: float) -> ColumnProfile:
     """``share`` of the values lost, evenly over all of them."""
     if isinstance(profile, NumericProfile):
-        cells: IntArray = profile.cells - _whole(profile.cells * share)
+        cells: IntArray = profile.cells - whole(profile.cells * share)
         lost = int(profile.cells.sum() - cells.sum())
         pos_inf, neg_inf = min(profile.pos_inf, int(cells[-1])), min(profile.neg_inf, int(cells[0]))
         kept = cells.sum() / max(1, profile.cells.sum())
@@ -121,7 +115,7 @@ def with_category(profile: ColumnProfile, share: float) -> ColumnProfile:
 
 def _taken(profile: CategoricalProfile, share: float) -> tuple[IntArray, int, int]:
     held: IntArray = np.append(profile.counts, profile.unseen)
-    taken = _whole(held * share)
+    taken = whole(held * share)
     left: IntArray = np.subtract(held, taken)
     return left[:-1], int(left[-1]), int(taken.sum())
 
@@ -137,4 +131,4 @@ def with_flipped_labels(counts: ScoreLabels, share: float) -> ScoreLabels:
 
 
 def _flips(counts: IntArray, share: float) -> IntArray:
-    return _whole(counts.ravel() * share).reshape(counts.shape)
+    return whole(counts.ravel() * share).reshape(counts.shape)

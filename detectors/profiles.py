@@ -142,6 +142,12 @@ def empty(spec: ColumnSpec) -> ColumnProfile:
     return CategoricalProfile(0, 0, 0, np.zeros(len(spec.categories), dtype=np.int64))
 
 
+def whole(parts: npt.ArrayLike) -> IntArray:
+    """Whole numbers that add up to the same as ``parts``, each cell off by less than one."""
+    cells: IntArray = np.diff(np.rint(np.concatenate([[0.0], np.cumsum(parts)])).astype(np.int64))
+    return cells
+
+
 # --- adding up ------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from monitor import diagnosis, grouping, incidents, messages, onset
 from monitor.config import Config, Destination, ModelConfig
 from monitor.incidents import Rules, SeriesKey, Step
 from monitor.models import (
+    CYCLES,
     Claim,
     Incident,
     IncidentState,
@@ -101,6 +102,9 @@ def _step(
             rules=rules,
             muted=muted,
             tell=is_told(service, claim, now=now),
+            echoes=incidents.echoes_of(
+                claim.window, results, rules=rules, earlier=partial(_results_at, service, claim)
+            ),
         )
     return incidents.replay(
         model=claim.model,
@@ -112,12 +116,19 @@ def _step(
     )
 
 
+def _results_at(service: Service, claim: Claim, start: datetime) -> list[Result]:
+    found = service.store.results(claim.model, start=start, end=start + claim.window.length)
+    return [result for result in found if result.window.start == start]
+
+
 def _since(
     service: Service, claim: Claim, results: Sequence[Result], *, margin: int
 ) -> list[tuple[Window, list[Result]]]:
     """Every stored window of these checks from a little before the restated one on, that one with its new results."""
     checks = {result.check for result in results}
     start = claim.window.start - claim.window.length * margin
+    cycles = [CYCLES[r.detail["season"]] for r in results if r.detail.get("season") in CYCLES]
+    start -= max(cycles, default=timedelta())
     by_window: dict[Window, list[Result]] = {claim.window: list(results)}
     mine = {(result.check, result.feature, result.segment) for result in results}
     for check in sorted(checks):

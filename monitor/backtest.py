@@ -422,7 +422,7 @@ class Replay:
         self.series: dict[SeriesKey, SeriesState] = {}
         self.incidents: dict[str, Incident] = {}
         self.news: list[tuple[Window, SeriesKey]] = []
-        self.rows: list[int] = []
+        self.rows: dict[datetime, int] = {}
 
     def run(self, label: str) -> Outcome:
         outcome = Outcome(label, n_windows=len(self.windows))
@@ -440,14 +440,15 @@ class Replay:
 
     def _advance(self, window: Window, results: list[Result], outcome: Outcome) -> None:
         known = list(self.incidents.values())
-        n_features = len({r.feature for r in results if r.feature is not None})
+        rules = self._rules(results)
         step = incidents.advance(
             model=self.name,
             window=window,
             results=results,
             series=self.series,
             open_incidents=[i for i in known if i.state is IncidentState.OPEN],
-            rules=replace(alerting.rules_of(self.config, self.model, n_features=n_features), repeat=None),
+            rules=rules,
+            echoes=incidents.echoes_of(window, results, rules=rules, earlier=self._results_at),
         )
         step = grouping.group(step, known=known, results=results, length=window.length)
         self.series.update({(s.check, s.feature, s.segment): s for s in step.series})
@@ -461,6 +462,13 @@ class Replay:
             else:
                 outcome.pages.append(Page(window, incident))
 
+    def _rules(self, results: Sequence[Result]) -> incidents.Rules:
+        n_features = len({r.feature for r in results if r.feature is not None})
+        return replace(alerting.rules_of(self.config, self.model, n_features=n_features), repeat=None)
+
+    def _results_at(self, start: datetime) -> list[Result]:
+        return self.memory.results(self.name, start=start, end=start + timedelta(microseconds=1))
+
     def judge(self, window: Window) -> list[Result]:
         """All that the stored counts of one window say."""
         scope = checks.Scope(self.name, self.model, window, 0, self.config.reports.min_category_rows)
@@ -470,12 +478,14 @@ class Replay:
         results: list[Result] = []
         if counts.columns:
             reference = baselines.reference(self.baseline, self.config, store=store, window=window)
+            same = [self.rows[at] for at in checks.same_times(window) if at in self.rows]
             results += [
-                checks.volume(scope, counts.n_rows, self.rows),
+                checks.volume(scope, counts.n_rows, list(self.rows.values())[-30:], same_time=same),
                 *story.judge_counts(scope, reference, counts, previous=story.previous_score(store, self.name, window)),
                 *joint.joint_drift(scope, story.known_together(store, self.name, self.model, window), _together(kept)),
             ]
-            self.rows.append(counts.n_rows)
+            if counts.n_rows:
+                self.rows[window.start] = counts.n_rows
         stored = self.memory.told(window)
         return [*results, *self._performance(scope, kept, stored), *_skew(self.model, stored)]
 

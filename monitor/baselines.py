@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
@@ -35,7 +35,7 @@ from detectors.seasonal import MIN_CYCLES, choose
 from monitor import counting, joint, windows
 from monitor.budget import effective_tests
 from monitor.config import Config, ModelConfig, RangeBaseline, RollingBaseline
-from monitor.models import DECISION, SCORE, Baseline, Check, Roles, StoredProfile, Verdict, Window
+from monitor.models import CYCLES, DECISION, SCORE, Baseline, Check, Roles, StoredProfile, Verdict, Window
 from monitor.sources import Source
 from monitor.store import ALL, Store
 
@@ -164,7 +164,10 @@ def reference(baseline: Baseline, config: Config, *, store: Store, window: Windo
     columns, segments = _watched(baseline, config, kept, window=window)
     if kept.recent_rows:
         recent = _recent(baseline, store=store, window=window, rows=kept.recent_rows)
-        columns = {name: replace(column, recent=recent.get(name, ())) for name, column in columns.items()}
+        columns = {
+            name: _with_recent(column, recent.get(name, ()), kept, config=config, length=model.window)
+            for name, column in columns.items()
+        }
     n_rows = max((column.reference.n for column in columns.values()), default=0)
     return Reference(baseline, columns, segments, n_rows, describe(model, span if span != UNDATED else None))
 
@@ -193,6 +196,18 @@ class Normal:
     seasons: dict[str, tuple[str, IntArray]]
     n_columns: float | None
     recent_rows: float = 0.0
+    merged: dict[tuple[str, int], tuple[ColumnProfile, int]] = field(default_factory=dict)
+
+    def of_phase(self, column: str, phase: int) -> tuple[ColumnProfile, int] | None:
+        """The rows of a column's windows of one phase, and how many windows; ``None`` where they are too few."""
+        if (column, phase) not in self.merged:
+            _, phases_ = self.seasons[column]
+            kept = self.profiles[column, None]
+            same = [_counts(p) for p, its in zip(kept, phases_, strict=True) if its == phase]
+            if len(same) < MIN_CYCLES:
+                return None
+            self.merged[column, phase] = merge_all(same), len(same)
+        return self.merged[column, phase]
 
 
 _normal_cache: WeakKeyDictionary[Store, dict[tuple[object, ...], Normal]] = WeakKeyDictionary()
@@ -270,12 +285,13 @@ def _watched(
     columns: dict[str, Watched] = {}
     for name, column in baseline.columns.items():
         kept, reference, season = normal.profiles.get((name, None), ()), column.reference, ""
+        n_kept = len(kept)
         if name in normal.seasons:
-            chosen, phase = normal.seasons[name]
-            same = [p for p, its in zip(kept, phase, strict=True) if its == now[chosen][0]]
-            if len(same) >= MIN_CYCLES:
-                kept, season = same, f"same {SEASON_WORDS[chosen]}"
-        if kept and (rolling or season):
+            chosen, _ = normal.seasons[name]
+            same = normal.of_phase(name, int(now[chosen][0]))
+            if same is not None:
+                (reference, n_kept), season = same, SEASON_WORDS[chosen]
+        if kept and rolling and not season:
             reference = merge_all([_counts(p) for p in kept])
         history = normal.histories.get((name, None))
         if history is not None and history.groups is not None and not season:
@@ -285,7 +301,7 @@ def _watched(
             column.spec,
             reference,
             history,
-            _reference_windows(reference, len(kept), normal.wander.get((name, None), ()), normal),
+            _reference_windows(reference, n_kept, normal.wander.get((name, None), ()), normal),
             season,
             (),
             normal.n_columns,
@@ -314,17 +330,34 @@ def _quiet_windows(baseline: Baseline, *, store: Store, window: Window) -> list[
     return [p for p in kept if p.window.start not in bad and p.window != UNDATED]
 
 
-def _recent(baseline: Baseline, *, store: Store, window: Window, rows: float) -> dict[str, tuple[ColumnProfile, ...]]:
+def _with_recent(
+    column: Watched, recent: Sequence[StoredProfile], normal: Normal, *, config: Config, length: str
+) -> Watched:
+    """The column with its windows just before, and with a season what each of them is compared with."""
+    if not column.season:
+        return replace(column, recent=tuple(_counts(p) for p in recent))
+    chosen, _ = normal.seasons[column.name]
+    its = phases(length, [p.window for p in recent], config.zone).get(chosen, ())
+    known: list[tuple[ColumnProfile, ColumnProfile]] = []
+    for p, phase in zip(reversed(recent), reversed(its), strict=True):
+        found = normal.of_phase(column.name, int(phase))
+        if found is None:  # what is before this window cannot be held against anything
+            break
+        known.insert(0, (_counts(p), found[0]))
+    return replace(column, recent=tuple(c for c, _ in known), recent_references=tuple(r for _, r in known))
+
+
+def _recent(baseline: Baseline, *, store: Store, window: Window, rows: float) -> dict[str, list[StoredProfile]]:
     """The windows just before this one, after the baseline, as many as hold some thousand rows."""
     n_windows = min(MAX_WANDER, math.ceil(2 * FEW_ROWS / max(1.0, rows)))
     start = max(window.start - window.length * n_windows, baseline.window.end if baseline.window else UNDATED.end)
     if start >= window.start:
         return {}
-    found: dict[str, list[ColumnProfile]] = {}
-    for p in store.profiles(baseline.model, start=start, end=window.start):
-        if p.column in baseline.columns and fits(baseline.columns[p.column].spec, _counts(p)):
-            found.setdefault(p.column, []).append(_counts(p))
-    return {name: tuple(profiles) for name, profiles in found.items()}
+    found: dict[str, list[StoredProfile]] = {}
+    for p in store.profiles(baseline.model, start=start, end=window.start, columns=list(baseline.columns)):
+        if fits(baseline.columns[p.column].spec, p.profile):
+            found.setdefault(p.column, []).append(p)
+    return found
 
 
 def _by_key(baseline: Baseline, kept: Iterable[StoredProfile]) -> dict[Key, list[StoredProfile]]:
@@ -343,7 +376,7 @@ def _counts(kept: StoredProfile) -> ColumnProfile:
 
 # --- seasons -------------------------------------------------------------------------------------
 
-SEASON_WORDS = {"day": "time of day", "week": "time of the week"}
+SEASON_WORDS = dict(zip(("day", "week"), CYCLES, strict=True))
 
 
 def phases(length: str, spans: Sequence[Window], zone: ZoneInfo) -> dict[str, IntArray]:

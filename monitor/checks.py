@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from statistics import median
 from typing import Any
 
@@ -24,6 +24,7 @@ from detectors.profiles import (
     NumericSpec,
     merge_all,
 )
+from detectors.seasonal import blended
 from detectors.skew import SkewMeasure
 from detectors.statistic import Statistic
 from monitor import budget
@@ -181,14 +182,18 @@ class Evidence:
         pages, period = self.scope.model.false_pages
         return budget.spend(pages, period, look=self.scope.window.length, check=self.check, n_tests=self.n_tests)
 
-    def alpha(self, *, alike: float = 0.0, confirm: int | None = None) -> float:
-        """The significance of one test in this window, see :func:`monitor.budget.level`."""
+    def alpha(self, *, alike: float = 0.0, confirm: int | None = None, seasonal: bool = False) -> float:
+        """The significance of one test in this window, see :func:`monitor.budget.level`.
+
+        A ``seasonal`` column may be confirmed by the next window or by the same time of the next cycle: half each.
+        """
         spent = self.spend()
         if spent is None:
             return (self.scope.model.drift.significance or 0.01) / max(1.0, self.n_tests)
+        confirm = self.scope.model.confirm if confirm is None else confirm
         return budget.level(
-            spent,
-            confirm=self.scope.model.confirm if confirm is None else confirm,
+            spent / 2 if seasonal and confirm > 1 else spent,
+            confirm=confirm,
             alike=alike,
             check=self.check,
             n_tests=self.n_tests,
@@ -222,11 +227,12 @@ def compare_column(
     scarce = too_little(current.n, reference.n, min_rows=scope.model.min_rows)
     words = "" if scarce else what_changed(spec, reference, current, min_rows=scope.min_category_rows)
     test = None if scarce else _test(column, current)
-    alpha = evidence.alpha(alike=0.0 if test is None else test.alike)
+    seasonal = isinstance(column, Watched) and bool(column.season)
+    alpha = evidence.alpha(alike=0.0 if test is None else test.alike, seasonal=seasonal)
     shared: dict[str, Any] = evidence.told(alpha) | {"against": against}
     if test is not None:
         shared |= test.describe()
-    if isinstance(column, Watched) and column.season:
+    if seasonal and isinstance(column, Watched):
         shared["season"] = column.season
     if words:
         shared["what"] = words
@@ -275,19 +281,20 @@ def _accumulated(scope: Scope, column: Watched, current: ColumnProfile, *, worth
     alpha = evidence.alpha(confirm=1)
     if limit is None or not current.n:
         return []
-    pooled, n_windows = current, 1
+    pooled, side, n_windows = current, column, 1
     while n_windows <= len(column.recent):
         n_windows = min(2 * n_windows, len(column.recent) + 1)
         pooled = merge_all([*column.recent[-(n_windows - 1) :], current])
-        test = _test(column, pooled, windows=n_windows)
+        side = _of_phases(column, current, n_windows)
+        test = _test(side, pooled, windows=n_windows)
         if pooled.n >= scope.model.min_rows and _shows(test, limit, alpha):
             break
         if n_windows == len(column.recent) + 1:
             return []
-    found = DETECTORS["psi"].function(column.spec, column.reference, pooled)
-    measured = _Measured.of("psi", found, test, alpha=alpha, n=pooled.n, m=column.reference.n)
+    found = DETECTORS["psi"].function(side.spec, side.reference, pooled)
+    measured = _Measured.of("psi", found, test, alpha=alpha, n=pooled.n, m=side.reference.n)
     judged = judge_effect(measured.effect, measured.p_value, warn=warn.get("psi"), alert=alert.get("psi"), alpha=alpha)
-    words = what_changed(column.spec, column.reference, pooled, min_rows=scope.min_category_rows)
+    words = what_changed(side.spec, side.reference, pooled, min_rows=scope.min_category_rows)
     detail = dict(found.detail) | evidence.told(alpha) | test.describe() | measured.detail
     detail |= {"windows": n_windows, "what": f"the last {n_windows} windows together: {words}"} if words else {}
     return [
@@ -299,12 +306,22 @@ def _accumulated(scope: Scope, column: Watched, current: ColumnProfile, *, worth
             p_value=measured.p_value,
             threshold=judged.threshold,
             verdict=judged.verdict,
-            n_reference=column.reference.n,
+            n_reference=side.reference.n,
             n_current=pooled.n,
             interval=measured.interval,
             detail=_with_reason(detail, judged),
         )
     ]
+
+
+def _of_phases(column: Watched, current: ColumnProfile, n_windows: int) -> Watched:
+    """What the last windows together are held against: with a season, each of them against its own phase."""
+    if not column.recent_references:
+        return column
+    before = slice(-(n_windows - 1), None)
+    rows = [*(profile.n for profile in column.recent[before]), current.n]
+    reference, worth = blended([*column.recent_references[before], column.reference], rows)
+    return replace(column, reference=reference, reference_windows=worth * column.reference_windows)
 
 
 def _answered(alone: Sequence[Result], together: Sequence[Result]) -> list[Result]:
@@ -679,15 +696,24 @@ def _share_change(
     )
 
 
-def volume(scope: Scope, n_rows: int, history: Sequence[int], *, duplicates: int = 0) -> Result:
-    """Are as many rows there as usual?  ``history`` holds the row counts of the windows before, newest last.
+def volume(
+    scope: Scope, n_rows: int, history: Sequence[int], *, same_time: Sequence[int] = (), duplicates: int = 0
+) -> Result:
+    """Are as many rows there as usual?
 
-    The usual is the median of the last fourteen windows, or the count one week of windows ago if that is lower, so
-    that a quiet weekend is not a fault.
+    The usual is the median of the last fourteen windows, or the count a day or a week ago if that is lower, so that
+    a quiet night or weekend is not a fault.
+
+    Parameters
+    ----------
+    history
+        Row counts of the windows before, newest last.
+    same_time
+        Those of the windows a day and a week ago, as far as they are known.
     """
     usual = median(history[-14:]) if len(history) >= 3 else None
-    if usual is not None and len(history) >= 7:
-        usual = min(usual, history[-7])
+    if usual is not None:
+        usual = min(usual, *same_time) if same_time else usual
     detail: dict[str, Any] = {"usual": usual, "duplicates": duplicates}
     if usual is None or usual == 0:
         judged = Judgement(Verdict.NO_DATA if n_rows == 0 else Verdict.OK, None)
@@ -709,6 +735,11 @@ def volume(scope: Scope, n_rows: int, history: Sequence[int], *, duplicates: int
         n_current=n_rows,
         detail=_with_reason(detail, judged),
     )
+
+
+def same_times(window: Window) -> list[datetime]:
+    """When the windows of a day and of a week ago began, where there are shorter ones in between."""
+    return [window.start - ago for ago in (timedelta(days=1), timedelta(days=7)) if ago > window.length]
 
 
 def freshness(scope: Scope, newest: datetime | None) -> list[Result]:

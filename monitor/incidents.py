@@ -16,6 +16,7 @@ from typing import Any
 
 from monitor.messages import excess
 from monitor.models import (
+    CYCLES,
     Check,
     Incident,
     IncidentState,
@@ -90,6 +91,7 @@ def advance(
     rules: Rules,
     muted: Collection[str | None] = (),
     tell: bool = True,
+    echoes: Mapping[SeriesKey, timedelta] | None = None,
 ) -> Step:
     """Take in one computed window of a model: move its series, then open, extend or resolve its incidents.
 
@@ -107,6 +109,9 @@ def advance(
         moving and only withholds what would be told; it is made up for once the mute has ended.
     tell
         False (a backfill): state moves, no transition is returned, and nothing counts as told.
+    echoes
+        Series that alerted in this part of their cycle before, see :func:`echoes_of`: that confirms as a bad window
+        just before would.
 
     Notes
     -----
@@ -134,8 +139,9 @@ def advance(
         incident = existing.get(slot)
         seen = {feature for check, feature, _ in verdicts if check == slot[0]}
         grown = _grow(
-            incident, slot, model, window, touched=touched, known=known, seen=seen, effects=effects, rules=rules
-        )
+            incident, slot, model, window, touched=touched, known=known, seen=seen, effects=effects, rules=rules,
+            echoes={key: cycle for key, cycle in (echoes or {}).items() if key in touched},
+        )  # fmt: skip
         if grown is None:
             continue
         told, news = _tell(grown, before=incident, window=window, rules=rules, muted=muted if tell else (None,))
@@ -191,10 +197,12 @@ def replay(
         and i.opened_window < first.start
         and (i.resolved_window is None or i.resolved_window >= first.start)
     }
+    by_start = {window.start: results for window, results in ordered}
     for window, results in ordered:
         step = advance(
             model=model, window=window, results=results, series=states, open_incidents=list(current.values()),
             rules=rules, muted=muted, tell=False,
+            echoes=echoes_of(window, results, rules=rules, earlier=lambda at: by_start.get(at, [])),
         )  # fmt: skip
         states.update({(s.check, s.feature, s.segment): s for s in step.series})
         for incident in step.incidents:
@@ -274,6 +282,35 @@ def _move(state: SeriesState, verdict: Verdict, window: Window) -> SeriesState:
     return replace(state, good=0)
 
 
+def echoes_of(
+    window: Window, results: Iterable[Result], *, rules: Rules, earlier: Callable[[datetime], Iterable[Result]]
+) -> dict[SeriesKey, timedelta]:
+    """Series that alert now and did so at the same time of their last cycles (``confirm − 1`` of them), with the cycle.
+
+    A fault in one hour of the week is never two windows long: it is confirmed when it comes again.  Only columns that
+    are matched by season count: elsewhere what comes again may be the season itself.
+
+    Parameters
+    ----------
+    earlier
+        Start of a window → its results.
+    """
+    found: dict[SeriesKey, timedelta] = {}
+    seen: dict[datetime, dict[SeriesKey, Verdict]] = {}
+    for result in results:
+        cycle = CYCLES.get(result.detail.get("season", ""))
+        if result.verdict is not Verdict.ALERT or cycle is None or rules.confirm < 2:
+            continue
+        key = (result.check, result.feature, result.segment)
+        times = [window.start - cycle * back for back in range(1, rules.confirm)]
+        for at in times:
+            if at not in seen:
+                seen[at] = _verdicts(earlier(at))
+        if all(seen[at].get(key) is Verdict.ALERT for at in times):
+            found[key] = cycle
+    return found
+
+
 # --- incidents -------------------------------------------------------------------------------------
 
 Slot = tuple[str, str]
@@ -314,27 +351,39 @@ def _grow(
     seen: Collection[str | None],
     effects: Mapping[SeriesKey, float],
     rules: Rules,
+    echoes: Mapping[SeriesKey, timedelta],
 ) -> Incident | None:
     """The incident of one slot after this window; ``None`` when there is none and none opens."""
     confirm = rules.no_data if slot[1] == _NO_DATA else rules.confirm
-    confirmed = [key for key, state in known.items() if state.bad >= confirm]
+    confirmed = [key for key, state in known.items() if state.bad >= confirm or key in echoes]
     fresh = [key for key in confirmed if key in touched and touched[key].verdict is Verdict.ALERT]
     if incident is None:
         if not fresh or _distinct(confirmed) < (rules.features_needed if slot[0] == Check.FEATURE_DRIFT else 1):
             return None
-        return _open(slot, model, window, [known[key] for key in confirmed], effects)
+        opened = _open(slot, model, window, [known[key] for key in confirmed], effects)
+        return _until(opened, window, echoes)
     gone = _no_longer_monitored(touched, seen)
     inside = [key for key in members(incident) if not gone(key)]
     if not inside and not fresh:
         return replace(incident, state=IncidentState.REMOVED, resolved_window=window.start)
-    if all(_recovered(known.get(key), rules, slot) for key in inside) and not fresh:
+    waits = window.start < datetime.fromisoformat(incident.detail.get("again", window.start.isoformat()))
+    if all(_recovered(known.get(key), rules, slot) for key in inside) and not fresh and not waits:
         return _resolve(incident, window)
     joined = [key for key in fresh if key not in inside]
     firing = [key for key in (*inside, *joined) if key in touched and touched[key].verdict is Verdict.ALERT]
     if not firing:
         return incident
     detail = incident.detail | {"series": _ranked([*inside, *joined], effects)}
-    return replace(incident, last_window=window.start, features=_names(detail["series"]), detail=detail)
+    grown = replace(incident, last_window=window.start, features=_names(detail["series"]), detail=detail)
+    return _until(grown, window, echoes)
+
+
+def _until(incident: Incident, window: Window, echoes: Mapping[SeriesKey, timedelta]) -> Incident:
+    """What comes again with a season is not over before its time has come and gone well (``detail.again``)."""
+    cycles = [cycle for key, cycle in echoes.items() if key in members(incident)]
+    if not cycles:
+        return incident
+    return replace(incident, detail=incident.detail | {"again": (window.start + max(cycles)).isoformat()})
 
 
 def _no_longer_monitored(

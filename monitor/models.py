@@ -208,6 +208,8 @@ class Roles:
 
 SCORE = "__score__"
 DECISION = "__decision__"
+CYCLES = {"same time of day": timedelta(days=1), "same time of the week": timedelta(days=7)}
+"""What a window of a column with seasons was compared with, in words (``detail.season``), and when that comes again."""
 ACCUMULATED = "psi_accumulated"
 """Metric of several small windows judged together."""
 

@@ -146,7 +146,7 @@ def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
         top = checks.top_features(service.importance(claim.model, source), model.drift.top)
     reference = baselines.reference(baseline, service.config, store=service.store, window=claim.window)
     results = [
-        checks.volume(scope, counts.n_rows, row_history(service, claim), duplicates=counts.duplicates),
+        volume(service, claim, scope, counts),
         *checks.freshness(scope, counts.newest),
         *checks.schema_changes(scope, baseline.detail["roles"]["features"], roles.features, roles.left_out),
         *judge_counts(
@@ -337,15 +337,26 @@ def previous_score(store: Store, name: str, window: Window) -> dict[str, ColumnP
     }
 
 
-def row_history(service: Service, claim: Claim) -> list[int]:
-    """Row counts of the windows before this one, oldest first."""
+def volume(service: Service, claim: Claim, scope: checks.Scope, counts: counting.WindowCounts) -> Result:
+    """Whether as many rows are there as in the windows before, and as a day and a week ago."""
+    span, before = claim.window.length, claim.window.start
+    history = row_counts(service, claim, Window(before - span * 30, before))
+    same = [row_counts(service, claim, Window(at, at + span)) for at in checks.same_times(claim.window)]
+    return checks.volume(
+        scope, counts.n_rows, history, same_time=[n for found in same for n in found], duplicates=counts.duplicates
+    )
+
+
+def row_counts(service: Service, claim: Claim, span: Window) -> list[int]:
+    """Row counts of the windows that began in a span, oldest first; those without rows do not count."""
     rows = service.store.windows(
         claim.model,
         claim.job,
-        start=claim.window.start - claim.window.length * 30,
-        end=claim.window.start,
+        start=span.start,
+        end=span.end,
         states=[RunState.OK, RunState.NO_DATA, RunState.INSUFFICIENT],
     )
+    rows = [row for row in rows if span.start <= row.window.start < span.end]
     return [row.n_rows for row in sorted(rows, key=lambda row: row.window.start) if row.n_rows]
 
 

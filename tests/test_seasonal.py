@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import pytest
 
+from benchmarks import seasons
 from benchmarks.streams import BINS, KINDS
-from detectors.seasonal import choose
+from detectors.profiles import CategoricalProfile, NumericProfile
+from detectors.seasonal import blended, choose
 from monitor.baselines import phases
-from monitor.models import Window
+from monitor.checks import Scope, same_times, volume
+from monitor.models import Check, IncidentState, Verdict, Window
 
 CUTS = np.linspace(-1.3, 1.3, BINS - 1)
 
@@ -54,3 +59,105 @@ def test_phases_are_of_the_zone_and_of_the_length() -> None:
     assert found["week"].tolist() == [6 * 1440 + 22 * 60]
     week = Window(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 8, tzinfo=UTC))
     assert phases("7d", [week], zone) == {}
+
+
+# --- windows of several phases together ------------------------------------------------------------
+
+
+def counted(*counts: int, missing: int = 0) -> NumericProfile:
+    profile = seasons.profile_of(seasons.spec_of("x", len(counts)), np.array(counts))
+    assert isinstance(profile, NumericProfile)
+    return replace(profile, n=profile.n + missing, missing=missing)
+
+
+def test_the_reference_of_several_phases_has_the_shares_that_their_windows_should_have() -> None:
+    night, day = counted(900, 100), counted(500, 1500, missing=500)
+    profile, worth = blended([night, day, night], [100, 200, 100])
+    assert isinstance(profile, NumericProfile)
+    cells = profile.cells[profile.cells > 0]
+    # half of the rows are as at night, half as by day: (0.9 + 0.2) / 2 and so on, of all rows
+    assert cells / profile.n == pytest.approx([0.55, 0.35], abs=0.01)
+    assert profile.missing / profile.n == pytest.approx(0.1, abs=0.01)
+    assert profile.n == pytest.approx(1 / (0.25 / 1000 + 0.25 / 2500), abs=2)
+    assert worth == pytest.approx(2.0)
+    assert profile.mean == pytest.approx((0.5 * 0.55 + 1.5 * 0.35) / 0.9, abs=0.02)
+
+
+def test_categories_of_several_phases_keep_what_was_never_seen_apart() -> None:
+    one = CategoricalProfile(100, 0, 10, np.array([60, 30]), {"new": 10})
+    two = CategoricalProfile(100, 20, 0, np.array([40, 40]))
+    profile, _ = blended([one, two], [50, 50])
+    assert isinstance(profile, CategoricalProfile)
+    assert (profile.n, profile.missing, profile.unseen, profile.counts.tolist()) == (200, 20, 10, [100, 70])
+    assert profile.heavy_unseen == {"new": 10}
+
+
+def test_a_single_phase_is_its_own_reference() -> None:
+    one = counted(40, 60)
+    profile, worth = blended([one, one, one], [10, 20, 0])
+    assert isinstance(profile, NumericProfile)
+    assert profile.cells.tolist() == one.cells.tolist()
+    assert worth == 1.0
+
+
+# --- judged by the service ---------------------------------------------------------------------------
+
+
+def one_column(*, rows: float, daily: float = 1.0) -> seasons.World:
+    """A column whose level swings through the day, and a volume that all but ends at night."""
+    hour = np.arange(seasons.HOURS)
+    level = daily * np.sin(2 * np.pi * (hour % 24) / 24) + 0.8 * (hour // 24 >= 5)
+    return seasons.World({"x": seasons.normal_shares(level)}, rows * (1.1 + np.sin(2 * np.pi * (hour % 24 - 9) / 24)))
+
+
+def near(hours: set[int], profiles: list, learnt: int) -> list:
+    """The windows of the baseline, and later only those of some hours of the week."""
+    end = seasons.START + learnt * seasons.WEEK
+    return [
+        p for p in profiles if p.window.end <= end or (p.window.start - seasons.START) // seasons.HOUR % 168 in hours
+    ]
+
+
+def test_small_windows_of_several_hours_are_judged_together_without_mistaking_the_season_for_drift() -> None:
+    rng = np.random.default_rng(5)
+    its = one_column(rows=100)
+    profiles = seasons.lived(rng, its, weeks=5, length=seasons.HOUR)[: (4 * 168 + 60)]
+    outcome, replay = seasons.judged(profiles, {"x": seasons.spec_of("x", 10)}, window="1h", season="week", weeks=4)
+    told = [r for window in replay.windows for r in replay.memory.told(window)]
+    together = [r for r in told if r.metric == "psi_accumulated"]
+    assert len(together) >= 20
+    assert [r for r in told if r.verdict is Verdict.ALERT] == []
+    assert outcome.pages == []
+
+
+def test_a_drift_in_one_hour_of_the_week_is_an_incident_when_it_comes_again_and_lasts_until_it_does_not() -> None:
+    rng = np.random.default_rng(6)
+    its, hour = one_column(rows=500), 33
+    shares = seasons.normal_shares(np.array([1.5]))[0]
+    sick = seasons.lived(rng, its, weeks=7, length=seasons.HOUR, fault=(4, hour, "x", shares))
+    well = seasons.lived(rng, its, weeks=9, length=seasons.HOUR)
+    end = seasons.START + 7 * seasons.WEEK
+    profiles = near({31, 32, 33, 34, 35}, [*sick, *(p for p in well if p.window.start >= end)], 4)
+    outcome, replay = seasons.judged(profiles, {"x": seasons.spec_of("x", 10)}, window="1h", season="week", weeks=4)
+    [page] = outcome.pages
+    assert page.window.start == seasons.START + 5 * seasons.WEEK + hour * seasons.HOUR
+    assert page.incident.features == ["x"]
+    [incident] = replay.incidents.values()
+    assert incident.check is Check.FEATURE_DRIFT
+    assert incident.state is IncidentState.RESOLVED
+    assert incident.resolved_window == seasons.START + 7 * seasons.WEEK + hour * seasons.HOUR
+
+
+def test_a_night_is_no_fall_of_volume_where_last_night_was_as_quiet() -> None:
+    night = Window(datetime(2024, 1, 9, 3, tzinfo=UTC), datetime(2024, 1, 9, 4, tzinfo=UTC))
+    config = seasons.config_of(
+        "1h", "auto", start=datetime(2023, 12, 1, tzinfo=UTC), to=datetime(2024, 1, 1, tzinfo=UTC)
+    )
+    scope = Scope("m", config.models["m"], night, 0)
+    day = [400] * 14
+    assert volume(scope, 40, day).verdict is Verdict.ALERT
+    assert volume(scope, 40, day, same_time=[50, 45]).verdict is Verdict.OK
+    assert volume(scope, 5, day, same_time=[50, 45]).verdict is Verdict.ALERT
+    assert same_times(night) == [night.start - timedelta(days=1), night.start - timedelta(days=7)]
+    week = Window(night.start, night.start + timedelta(days=7))
+    assert same_times(week) == []
