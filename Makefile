@@ -3,6 +3,7 @@
 #   make test        the tests of a few minutes            make test-all   the slow ones too
 #   make lint        style and types                       make wheel      dist/*.whl
 #   make calibrate  false alarms and power of the verdicts, beside the peers' defaults (minutes)
+#   make delay       how well performance on late labels holds, to its table in docs/labels.md (minutes)
 #   make bench       our whole job beside its floors and its peers, to a table (about ten minutes)
 #   make bench-large the same with 10,000,000 rows (25 GB of disk, half an hour)
 #   make lock        new constraints.txt                   make clean      remove what is made here
@@ -16,7 +17,7 @@ TOO_OLD := Python 3.11 or newer is needed, and $(PYTHON) is not. Name one that i
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-all lint calibrate bench bench-large wheel lock clean
+.PHONY: help install demo test test-all lint calibrate delay bench bench-large wheel lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -51,6 +52,9 @@ lint: $(READY)
 
 calibrate: $(READY)
 	$(BIN)/python benchmarks/calibrate.py
+
+delay: $(READY)
+	$(BIN)/python -m benchmarks.delay --write
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks --docs docs/performance.md

@@ -1,8 +1,8 @@
 """How well corrected precision and recall hold under five delay laws: coverage, width and error, as a table.
 
-Scores are Beta(1, 9), a score is the probability of a positive, and from 0.3 on the decision is positive.  Each trial
-is a log of daily windows as of one moment: the delay law is learned from the windows before as far as their labels
-have landed, and a window of a given age is corrected.  Run it with ``python -m benchmarks.delay``.
+A score is the probability of a positive, and from a cut on the decision is positive.  Each trial is a log of daily
+windows as of one moment: the delay law is learned from the windows before as far as their labels have landed, and a
+window of a given age is corrected.  ``make delay`` measures, and writes the table to docs/labels.md.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import reduce
+from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 from detectors.corrected import Landed, corrected
 from detectors.delay import DelayCounts, DelayLaw, age_edges, count_delays, delay_change, learn, merge
@@ -21,13 +25,39 @@ from detectors.profiles import FloatArray, IntArray
 
 DAY = 86400.0
 HORIZON = 120.0
-CUT = 0.3
-SCORE_EDGES = np.array([0.074, 0.164, CUT, 0.4])
 EDGES = age_edges(HORIZON * DAY)
-DECISIONS = np.array([0, 0, 0, 1, 1])
+DOCS = Path(__file__).parents[1] / "docs" / "labels.md"
+MARKS = ("<!-- delay: begin -->", "<!-- delay: end -->")
 
-Delays = Callable[[np.random.Generator, FloatArray, IntArray, FloatArray], FloatArray]
-"""``(rng, scores, labels, day)`` → days from prediction to label; ``day`` is when the prediction was made."""
+
+@dataclass(frozen=True)
+class World:
+    """Scores are Beta(``a``, ``b``), decisions positive from ``cut`` on; labels take ``slow`` times as long."""
+
+    a: float = 1.0
+    b: float = 9.0
+    cut: float = 0.3
+    slow: float = 1.0
+
+    @property
+    def score_edges(self) -> FloatArray:
+        """As the service cuts scores: at three quantiles and at the decision."""
+        return np.unique([*stats.beta.ppf((0.5, 0.8, 0.95), self.a, self.b), self.cut])
+
+    @property
+    def decisions(self) -> IntArray:
+        """The decision of each stratum."""
+        return np.append(0, self.score_edges >= self.cut).astype(np.int64)
+
+    def __str__(self) -> str:
+        return f"Beta({self.a:g}, {self.b:g}), cut {self.cut:g}" + (f", {self.slow:g} x" if self.slow != 1 else "")
+
+
+WORLD = World()
+WORLDS = (WORLD, World(2.0, 5.0, 0.5), World(slow=0.5), World(slow=1.6))
+
+Delays = Callable[[np.random.Generator, FloatArray, IntArray, FloatArray, float], FloatArray]
+"""``(rng, scores, labels, day, slow)`` → days from prediction to label; ``day`` is when the prediction was made."""
 
 
 def independent(
@@ -35,8 +65,9 @@ def independent(
     scores: FloatArray,
     labels: IntArray,  # noqa: ARG001
     day: FloatArray,  # noqa: ARG001
+    slow: float,
 ) -> FloatArray:
-    return rng.exponential(12.0, len(scores))
+    return slow * rng.exponential(12.0, len(scores))
 
 
 def by_score(
@@ -44,8 +75,9 @@ def by_score(
     scores: FloatArray,
     labels: IntArray,  # noqa: ARG001
     day: FloatArray,  # noqa: ARG001
+    slow: float,
 ) -> FloatArray:
-    return rng.exponential(1.0, len(scores)) * 20 * np.exp(-3 * scores)
+    return slow * rng.exponential(1.0, len(scores)) * 20 * np.exp(-3 * scores)
 
 
 def by_class(
@@ -53,18 +85,23 @@ def by_class(
     scores: FloatArray,
     labels: IntArray,
     day: FloatArray,  # noqa: ARG001
+    slow: float,
 ) -> FloatArray:
-    return np.where(labels == 1, rng.exponential(6.0, len(scores)), 4 + rng.exponential(18.0, len(scores)))
+    return slow * np.where(labels == 1, rng.exponential(6.0, len(scores)), 4 + rng.exponential(18.0, len(scores)))
 
 
-def drifting(rng: np.random.Generator, scores: FloatArray, labels: IntArray, day: FloatArray) -> FloatArray:
+def drifting(
+    rng: np.random.Generator, scores: FloatArray, labels: IntArray, day: FloatArray, slow: float
+) -> FloatArray:
     """Each day labels take one percent longer than the day before."""
-    return by_class(rng, scores, labels, day) * np.exp(0.01 * (day - 150))
+    return by_class(rng, scores, labels, day, slow) * np.exp(0.01 * (day - 150))
 
 
-def in_batches(rng: np.random.Generator, scores: FloatArray, labels: IntArray, day: FloatArray) -> FloatArray:
+def in_batches(
+    rng: np.random.Generator, scores: FloatArray, labels: IntArray, day: FloatArray, slow: float
+) -> FloatArray:
     """Labels are delivered once a week."""
-    known = day + by_class(rng, scores, labels, day)
+    known = day + by_class(rng, scores, labels, day, slow)
     return np.ceil(known / 7) * 7 - day
 
 
@@ -89,12 +126,12 @@ class Rows:
     delay: FloatArray
 
 
-def rows(rng: np.random.Generator, law: Delays, *, days: FloatArray, per_day: int) -> Rows:
+def rows(rng: np.random.Generator, law: Delays, *, days: FloatArray, per_day: int, world: World = WORLD) -> Rows:
     day = np.repeat(days, per_day)
-    scores = rng.beta(1, 9, len(day))
+    scores = rng.beta(world.a, world.b, len(day))
     labels = (rng.random(len(day)) < scores).astype(np.int64)
-    strata = np.searchsorted(SCORE_EDGES, scores, side="right")
-    return Rows(day, strata, labels, law(rng, scores, labels, day))
+    strata = np.searchsorted(world.score_edges, scores, side="right")
+    return Rows(day, strata, labels, law(rng, scores, labels, day, world.slow))
 
 
 def delays(part: Rows, *, now: float = NOW) -> DelayCounts:
@@ -106,32 +143,33 @@ def delays(part: Rows, *, now: float = NOW) -> DelayCounts:
         age * DAY,
         edges=EDGES,
         strata=part.strata,
-        n_strata=len(DECISIONS),
+        n_strata=len(WORLD.decisions),
     )
 
 
-def landed(part: Rows, *, now: float = NOW) -> Landed:
+def landed(part: Rows, *, now: float = NOW, world: World = WORLD) -> Landed:
     age = float(now - part.day[0])
-    labels = np.zeros((1, len(DECISIONS), 2), np.int64)
+    decisions = world.decisions
+    labels = np.zeros((1, len(decisions), 2), np.int64)
     inside = part.delay <= age
     np.add.at(labels, (0, part.strata[inside], part.labels[inside]), 1)
-    predictions = np.bincount(part.strata, minlength=len(DECISIONS))[None]
-    return Landed(np.array([age * DAY]), predictions, labels, DECISIONS)
+    predictions = np.bincount(part.strata, minlength=len(decisions))[None]
+    return Landed(np.array([age * DAY]), predictions, labels, decisions)
 
 
-def age_of(law: Delays, share: float) -> int:
+def age_of(law: Delays, share: float, world: World) -> int:
     """The age in days at which about this share of a window's labels has landed."""
     rng = np.random.default_rng(7)
     for age in range(1, 100):
-        part = rows(rng, law, days=np.array([NOW - age]), per_day=20_000)
+        part = rows(rng, law, days=np.array([NOW - age]), per_day=20_000, world=world)
         if (part.delay <= age).mean() >= share:
             return age
     raise ValueError(f"no age has {share:.0%} of the labels")
 
 
-def true_law(law: Delays, age: int) -> DelayLaw:
+def true_law(law: Delays, age: int, world: World) -> DelayLaw:
     """The law of one window as an oracle knows it."""
-    part = rows(np.random.default_rng(11), law, days=np.array([NOW - age]), per_day=400_000)
+    part = rows(np.random.default_rng(11), law, days=np.array([NOW - age]), per_day=400_000, world=world)
     found = learn(delays(part, now=NOW + 10_000))
     return replace(found, log_variance=np.zeros_like(found.log_variance), never=(0.0, 0.0))
 
@@ -150,13 +188,13 @@ class Outcome:
     histories: int = 0
 
 
-def trial(outcome: Outcome, part: Rows, law: DelayLaw, oracle: DelayLaw, *, age: int) -> None:
+def trial(outcome: Outcome, part: Rows, law: DelayLaw, oracle: DelayLaw, *, age: int, world: World) -> None:
     """Correct one window, and hold the answer against what all of its labels say."""
-    decided = DECISIONS[part.strata] == 1
+    decided = world.decisions[part.strata] == 1
     positive, inside = part.labels == 1, part.delay <= age
     truth = {"precision": positive[decided].mean(), "recall": decided[positive].mean()}
     naive = {"precision": positive[decided & inside].mean(), "recall": decided[positive & inside].mean()}
-    seen = landed(part)
+    seen = landed(part, world=world)
     found, best = corrected(seen, law, level=0.9), corrected(seen, oracle, level=0.9)
     outcome.trials += 1
     for name, measure in found.items():
@@ -170,15 +208,22 @@ def trial(outcome: Outcome, part: Rows, law: DelayLaw, oracle: DelayLaw, *, age:
 
 
 def run(
-    law: Delays, share: float, *, histories: int, targets: int, per_day: int = 3000, seed: int = 0
+    law: Delays,
+    share: float,
+    *,
+    histories: int,
+    targets: int,
+    per_day: int = 3000,
+    seed: int = 0,
+    world: World = WORLD,
 ) -> tuple[int, Outcome]:
     """Trials of one law at the age at which ``share`` of the labels has landed."""
-    age = age_of(law, share)
-    outcome, oracle = Outcome(), true_law(law, age)
+    age = age_of(law, share, world)
+    outcome, oracle = Outcome(), true_law(law, age, world)
     for history in range(histories):
         rng = np.random.default_rng([seed, history])
         days = np.array([day for day in np.arange(NOW - 148, NOW) if day != NOW - age])
-        windows = [delays(rows(rng, law, days=np.array([day]), per_day=per_day)) for day in days]
+        windows = [delays(rows(rng, law, days=np.array([day]), per_day=per_day, world=world)) for day in days]
         learned = learn(reduce(merge, windows), windows=windows, times=list(days), target=NOW - age)
         recent = reduce(merge, windows[-30:])
         older = windows[:-30]
@@ -186,36 +231,82 @@ def run(
         outcome.histories += 1
         outcome.drift_told += change is not None and change.p_value < 0.01 and abs(math.log(change.factor)) > 0.1
         for _ in range(targets):
-            part = rows(rng, law, days=np.array([NOW - age]), per_day=per_day)
-            trial(outcome, part, learned, oracle, age=age)
+            part = rows(rng, law, days=np.array([NOW - age]), per_day=per_day, world=world)
+            trial(outcome, part, learned, oracle, age=age, world=world)
     return age, outcome
 
 
-def table(*, histories: int, targets: int, laws: list[str]) -> str:
+def _lines(name: str, share: float, world: World, histories: int, targets: int, seed: int) -> list[str]:
+    """The two lines of a law and a share of labels."""
+    age, out = run(LAWS[name], share, histories=histories, targets=targets, seed=seed, world=world)
+    lines = []
+    for metric in ("precision", "recall"):
+        error, naive = float(np.mean(out.error[metric])), float(np.mean(out.labelled_only[metric]))
+        width = float(np.mean(out.width[metric]) / np.mean(out.ideal[metric]))
+        lines.append(
+            f"| {world} | {name} | {share:.0%} | {age} d | {metric} | {out.held[metric] / out.trials:.1%} "
+            f"| {width:.2f} | {error:.4f} | {naive:.4f} | {error / naive:.2f} | {out.drift_told} of {out.histories} |"
+        )
+    return lines
+
+
+def table(
+    *, histories: int, targets: int, laws: list[str] | None = None, worlds: tuple[World, ...] = WORLDS, seed: int = 0
+) -> str:
     """The table of docs/labels.md."""
     lines = [
-        "| law | landed | age | metric | coverage of 90 % | width ÷ ideal | error | labelled-only | ratio "
+        "| world | law | landed | age | metric | coverage of 90 % | width ÷ ideal | error | labelled-only | ratio "
         "| told as drifting |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name in laws:
-        law = LAWS[name]
-        for share in SHARES:
-            age, out = run(law, share, histories=histories, targets=targets)
-            for metric in ("precision", "recall"):
-                error, naive = float(np.mean(out.error[metric])), float(np.mean(out.labelled_only[metric]))
-                width = float(np.mean(out.width[metric]) / np.mean(out.ideal[metric]))
-                lines.append(
-                    f"| {name} | {share:.0%} | {age} d | {metric} | {out.held[metric] / out.trials:.1%} | {width:.2f} "
-                    f"| {error:.4f} | {naive:.4f} | {error / naive:.2f} | {out.drift_told} of {out.histories} |"
-                )
+    with ProcessPoolExecutor(2) as pool:
+        asked = [
+            pool.submit(_lines, name, share, world, histories, targets, seed)
+            for world in worlds
+            for name in laws or LAWS
+            for share in SHARES
+        ]
+        for each in asked:
+            told = each.result()
+            print("\n".join(told), flush=True)
+            lines += told
     return "\n".join(lines)
 
 
-if __name__ == "__main__":
+def into(page: str, told: str, *, histories: int, targets: int, seed: int) -> str:
+    """The page with its measured table between the marks replaced.
+
+    Raises
+    ------
+    ValueError
+        The page lacks the marks.
+    """
+    before, found, rest = page.partition(MARKS[0])
+    _, ended, after = rest.partition(MARKS[1])
+    if not found or not ended:
+        raise ValueError(f"expected a page with {MARKS[0]} and {MARKS[1]}")
+    said = (
+        f"Measured {datetime.now(UTC):%Y-%m-%d} with `make delay` (seed {seed}): {histories * targets} windows of "
+        f"3,000 predictions a line, from {histories} histories."
+    )
+    return f"{before}{MARKS[0]}\n{said}\n\n{told}\n{MARKS[1]}{after}"
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--histories", type=int, default=20)
-    parser.add_argument("--targets", type=int, default=25)
+    parser.add_argument("--histories", type=int, default=10)
+    parser.add_argument("--targets", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--law", choices=list(LAWS), action="append")
+    parser.add_argument("--write", action="store_true", help=f"put the table into {DOCS.name}")
     asked = parser.parse_args()
-    print(table(histories=asked.histories, targets=asked.targets, laws=asked.law or list(LAWS)))
+    told = table(histories=asked.histories, targets=asked.targets, laws=asked.law, seed=asked.seed)
+    if asked.write:
+        page = into(
+            DOCS.read_text(encoding="utf-8"), told, histories=asked.histories, targets=asked.targets, seed=asked.seed
+        )
+        DOCS.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -118,14 +118,14 @@ def _solve(landed: Landed, law: DelayLaw, factor: FloatArray) -> Fit:  # noqa: P
     prior_pace = [spread**2 for spread in law.clock]
     never_mean, never_spread = law.never
     moving = [label for label in (0, 1) if prior_pace[label] > 1e-8]
-    with_never = never_mean > 1e-9 or never_spread > 1e-9
+    with_never = never_mean > 1e-9
     n_shares, n_pace = len(inhabited), len(moving)
     size = n_shares + n_pace + with_never
     state = np.zeros(size)
     centre = _start(landed, law, inhabited, factor)
     state[:n_shares] = centre
     if with_never:
-        state[-1] = min(max(never_mean, 1e-4), 0.9)
+        state[-1] = _log_odds(never_mean)
     target, precision = state.copy(), np.zeros(size)
     target[:n_shares] = _pooled_start(landed, law, factor)
     if law.odds is not None:
@@ -134,7 +134,7 @@ def _solve(landed: Landed, law: DelayLaw, factor: FloatArray) -> Fit:  # noqa: P
         precision[n_shares + place] = 1 / prior_pace[label]
         state[n_shares + place] = target[n_shares + place] = law.pace[label]
     if with_never:
-        precision[-1] = 1 / max(never_spread, 1e-3) ** 2
+        precision[-1] = 1 / max(never_spread, 0.05) ** 2
 
     prior = np.diag(precision)
     prior[:n_shares, :n_shares] = _prior_of_shares(n_shares, known=law.odds is not None)
@@ -144,7 +144,7 @@ def _solve(landed: Landed, law: DelayLaw, factor: FloatArray) -> Fit:  # noqa: P
         pace = np.array(law.pace)
         for place, label in enumerate(moving):
             pace[label] = state[n_shares + place]
-        never = state[-1] if with_never else 0.0
+        never = 1 / (1 + math.exp(-state[-1])) if with_never else 0.0
         at = np.minimum(law.at(landed.ages, pace=pace)[:, inhabited] * factor, 1.0)
         pi = 1 / (1 + np.exp(-state[:n_shares]))
         side = np.stack([1 - pi, pi], axis=-1)[None]
@@ -161,7 +161,7 @@ def _solve(landed: Landed, law: DelayLaw, factor: FloatArray) -> Fit:  # noqa: P
             change = (law.at(landed.ages, pace=up) - law.at(landed.ages, pace=down))[:, inhabited, label] / (2 * _STEP)
             slopes[:, :, label, n_shares + place] = (1 - never) * side[..., label] * change * factor[label]
         if with_never:
-            slopes[:, :, :2, -1] = -side * at
+            slopes[:, :, :2, -1] = -never * (1 - never) * side * at
         slopes[:, :, 2] = -slopes[:, :, 0] - slopes[:, :, 1]
         return np.concatenate([p, np.maximum(1 - p.sum(axis=-1, keepdims=True), 1e-9)], axis=-1), slopes
 
@@ -187,7 +187,7 @@ def _solve(landed: Landed, law: DelayLaw, factor: FloatArray) -> Fit:  # noqa: P
         for _ in range(25):
             tried = state + scale * step
             if with_never:
-                tried[-1] = min(max(tried[-1], 0.0), 0.98)
+                tried[-1] = np.clip(tried[-1], -14, 4)
             tried[:n_shares] = np.clip(tried[:n_shares], -14, 14)
             value = objective(tried)
             if value >= best:
@@ -211,6 +211,11 @@ def _solve(landed: Landed, law: DelayLaw, factor: FloatArray) -> Fit:  # noqa: P
     )
 
 
+def _log_odds(share: float) -> float:
+    inside = min(max(share, 1e-4), 0.9)
+    return math.log(inside / (1 - inside))
+
+
 def _result(
     landed: Landed,
     state: FloatArray,
@@ -224,7 +229,7 @@ def _result(
 ) -> Fit:
     n_shares, n_strata = len(inhabited), landed.predictions.shape[1]
     pi = 1 / (1 + np.exp(-state[:n_shares]))
-    never = float(state[-1]) if with_never else 0.0
+    never = 1 / (1 + math.exp(-state[-1])) if with_never else 0.0
     total = landed.predictions[:, inhabited].sum(axis=0).astype(float)
     held = landed.labels[:, inhabited].astype(float).sum(axis=0)
     rest = np.maximum(total - held.sum(axis=-1), 0.0)

@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -27,9 +28,9 @@ MIN_LABELS = 30
 POOLING = 300
 """A stratum's own law weighs ``n / (n + POOLING)`` against that of its class, n being its labels of that class."""
 
-_HEADER = struct.Struct("<4sBHI")
+_HEADER = struct.Struct("<4sBHIdd")
 _MAGIC = b"DLAY"
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,11 @@ class DelayCounts:
     at_risk
         Of the same predictions, labels of class y with a delay in bin d or before: shape ``(K, 2, D)``.
     ripe, ripe_labelled
-        Predictions as old as the last edge, and how many of them have a label: shape ``(K,)``.
+        Predictions at least ``mature`` old, and how many of them have a label: shape ``(K,)``.
+    mature
+        The age in seconds at which a prediction without a label is taken to stay without.
+    as_of
+        When they were counted, in seconds since 1970; 0 where that does not matter.
     """
 
     edges: FloatArray
@@ -54,6 +59,8 @@ class DelayCounts:
     at_risk: IntArray
     ripe: IntArray
     ripe_labelled: IntArray
+    mature: float = 0.0
+    as_of: float = 0.0
 
     @property
     def n(self) -> IntArray:
@@ -74,6 +81,8 @@ def count_delays(
     edges: FloatArray,
     strata: npt.ArrayLike | None = None,
     n_strata: int = 1,
+    mature: float | None = None,
+    as_of: float = 0.0,
 ) -> DelayCounts:
     """Count delays of labels that have landed.
 
@@ -88,6 +97,8 @@ def count_delays(
         Age of each prediction as of now, in seconds, shape ``(n,)``.
     strata
         Number of each prediction's stratum, below ``n_strata``, shape ``(n,)``; absent: all in stratum 0.
+    mature, as_of
+        As in :class:`DelayCounts`; ``mature`` is by default the last edge.
     """
     delay, label, age = (np.asarray(part, dtype=np.float64) for part in (delays, labels, ages))
     if not delay.shape == label.shape == age.shape:
@@ -106,19 +117,40 @@ def count_delays(
     np.add.at(landed, (*mine, place[inside]), 1)
     np.add.at(at_risk, (*mine, place[inside]), 1)
     np.add.at(at_risk, (*mine, over[inside]), -1)
-    ripe = age >= edges[-1]
+    mature = float(edges[-1]) if mature is None else mature
+    ripe = age >= mature
     return DelayCounts(
         np.asarray(edges, dtype=np.float64),
         landed,
         np.cumsum(at_risk, axis=2)[:, :, :-1],
         np.bincount(stratum[ripe], minlength=n_strata).astype(np.int64),
         np.bincount(stratum[ripe & known], minlength=n_strata).astype(np.int64),
+        mature,
+        as_of,
+    )
+
+
+def known_by(counts: DelayCounts, age: float) -> DelayCounts:
+    """What of these counts was known already when their youngest prediction was ``age`` seconds old.
+
+    Bins that were not over by then for every prediction are left out; and so are ripe predictions, if not all were.
+    A label that was corrected since counts as it does now.
+    """
+    over = counts.edges[1:] <= age
+    ripe = counts.mature <= age
+    return replace(
+        counts,
+        landed=counts.landed * over,
+        at_risk=counts.at_risk * over,
+        ripe=counts.ripe * ripe,
+        ripe_labelled=counts.ripe_labelled * ripe,
     )
 
 
 def fits(first: DelayCounts, second: DelayCounts) -> bool:
     """Whether two counts are over the same ages and strata."""
-    return first.landed.shape == second.landed.shape and np.array_equal(first.edges, second.edges)
+    alike = first.landed.shape == second.landed.shape and first.mature == second.mature
+    return alike and np.array_equal(first.edges, second.edges)
 
 
 def merge(first: DelayCounts, second: DelayCounts) -> DelayCounts:
@@ -137,6 +169,8 @@ def merge(first: DelayCounts, second: DelayCounts) -> DelayCounts:
         first.at_risk + second.at_risk,
         first.ripe + second.ripe,
         first.ripe_labelled + second.ripe_labelled,
+        first.mature,
+        max(first.as_of, second.as_of),
     )
 
 
@@ -147,7 +181,8 @@ def to_bytes(counts: DelayCounts) -> bytes:
         counts.landed.ravel(), counts.at_risk.ravel(), counts.ripe, counts.ripe_labelled
     ])  # fmt: skip
     body = counts.edges.astype("<f8").tobytes() + whole.astype("<i8").tobytes()
-    return _HEADER.pack(_MAGIC, _VERSION, n_strata, n_bins) + zlib.compress(body, 6)
+    header = _HEADER.pack(_MAGIC, _VERSION, n_strata, n_bins, counts.mature, counts.as_of)
+    return header + zlib.compress(body, 6)
 
 
 def from_bytes(blob: bytes) -> DelayCounts:
@@ -159,7 +194,7 @@ def from_bytes(blob: bytes) -> DelayCounts:
         The bytes are damaged, of something else, or of a newer version.
     """
     try:
-        magic, version, n_strata, n_bins = _HEADER.unpack_from(blob)
+        magic, version, n_strata, n_bins, mature, as_of = _HEADER.unpack_from(blob)
         if magic != _MAGIC or version != _VERSION:
             raise ProfileError(f"expected label delays of version {_VERSION}, found {magic!r} {version}")
         body = zlib.decompress(blob[_HEADER.size :])
@@ -177,6 +212,8 @@ def from_bytes(blob: bytes) -> DelayCounts:
         whole[cells : 2 * cells].reshape(shape),
         whole[2 * cells : 2 * cells + n_strata],
         whole[2 * cells + n_strata :],
+        mature,
+        as_of,
     )
 
 
@@ -201,7 +238,7 @@ class DelayLaw:
     odds
         Log-odds of a positive in each stratum of the past, shape ``(K,)``; only their differences are used.
     never
-        Mean and standard deviation, over windows, of the share of predictions that never get a label.
+        The usual share of predictions that never get a label, and the standard deviation of its log-odds over windows.
     pace
         For either class, the log pace of labels expected of the window in question: 0.1 is everything landing a tenth
         sooner than in the windows learned from, on the whole.
@@ -262,7 +299,8 @@ def learn(
         The same, window by window: how much windows differ beyond chance becomes ``never``, ``pace`` and ``clock``.
     times, target
         When each of ``windows`` was, and when the window in question is, in days; by default windows follow each other
-        day by day, and the one in question is next.
+        day by day, and the one in question is next.  With times, a weekday whose labels come at a pace of their own is
+        learned from windows of that weekday.
 
     Notes
     -----
@@ -274,6 +312,30 @@ def learn(
     S. W. Lagakos, L. M. Barraj & V. De Gruttola, "Nonparametric analysis of truncated survival data, with application
     to AIDS", Biometrika 1988; J. F. Lawless, "Adjustments for reporting delays", Can. J. Statist. 1994.
     """
+    law = _law(counts)
+    if not windows:
+        ripe, labelled = int(counts.ripe.sum()), int(counts.ripe_labelled.sum())
+        missing = 1 - labelled / ripe if ripe else 0.0
+        error = 1 / math.sqrt(max(ripe * missing * (1 - missing), 1.0))
+        return replace(law, never=(missing, error))
+    when = np.arange(-len(windows), 0.0) if times is None else np.asarray(times, dtype=np.float64)
+    away, never = when - target, _never(windows)
+    same = np.ones(len(windows), bool) if times is None else _same_weekday(law, windows, away)
+    if not same.all():
+        windows = [each for each, held in zip(windows, same, strict=True) if held]
+        away = away[same] / 7  # a week is to such windows what a day is to others
+        law = replace(_law(reduce(merge, windows)), odds=law.odds)
+    of_negatives, of_positives = (_expected_pace(law, windows, away, label) for label in (0, 1))
+    return replace(
+        law,
+        never=never,
+        pace=(of_negatives[0], of_positives[0]),
+        clock=(of_negatives[1], of_positives[1]),
+    )
+
+
+def _law(counts: DelayCounts) -> DelayLaw:
+    """The law of all that was counted, per stratum and class."""
     n_strata = counts.landed.shape[0]
     whole, whole_variance = _reversed_product(counts.landed.sum(axis=0), counts.at_risk.sum(axis=0))
     share, variance = np.repeat(whole[None], n_strata, axis=0), np.repeat(whole_variance[None], n_strata, axis=0)
@@ -285,19 +347,7 @@ def learn(
         variance[stratum] = weight**2 * own_variance + (1 - weight) ** 2 * whole_variance
     sizes = (int(counts.n[0]), int(counts.n[1]))
     totals = counts.landed.sum(axis=2) + 5 * (counts.n + 1) / (counts.n.sum() + 2)
-    law = DelayLaw(counts.edges, share, variance, sizes, np.log(totals[:, 1] / totals[:, 0]))
-    if not windows:
-        ripe, labelled = int(counts.ripe.sum()), int(counts.ripe_labelled.sum())
-        missing = 1 - labelled / ripe if ripe else 0.0
-        return replace(law, never=(missing, math.sqrt(missing * (1 - missing) / ripe) if ripe else 0.0))
-    when = np.arange(-len(windows), 0.0) if times is None else np.asarray(times, dtype=np.float64)
-    of_negatives, of_positives = (_expected_pace(law, windows, when - target, label) for label in (0, 1))
-    return replace(
-        law,
-        never=_never(windows),
-        pace=(of_negatives[0], of_positives[0]),
-        clock=(of_negatives[1], of_positives[1]),
-    )
+    return DelayLaw(counts.edges, share, variance, sizes, np.log(totals[:, 1] / totals[:, 0]))
 
 
 def _reversed_product(landed: IntArray, at_risk: IntArray) -> tuple[FloatArray, FloatArray]:
@@ -321,20 +371,64 @@ def _reversed_product(landed: IntArray, at_risk: IntArray) -> tuple[FloatArray, 
 
 
 def _never(windows: Sequence[DelayCounts]) -> tuple[float, float]:
-    """Mean and spread over windows of the share of ripe predictions without a label."""
+    """The usual share of ripe predictions without a label, and how far windows' log-odds of it differ beyond chance.
+
+    Log-odds, because such shares are small on most days and many times that on a few.
+    """
     ripe = np.array([float(each.ripe.sum()) for each in windows])
     held = ripe > 0
-    if not held.any():
+    missing = ripe[held] - np.array([float(each.ripe_labelled.sum()) for each in windows])[held]
+    if not missing.sum():
         return 0.0, 0.0
-    missing = 1 - np.array([float(each.ripe_labelled.sum()) for each in windows])[held] / ripe[held]
-    weight = ripe[held]
-    mean = float(np.average(missing, weights=weight))
-    spread = float(np.average((missing - mean) ** 2, weights=weight))
-    return mean, math.sqrt(max(spread, mean * (1 - mean) / float(weight.sum())))
+    odds = np.log((missing + 0.5) / (ripe[held] - missing + 0.5))
+    variance = 1 / (missing + 0.5) + 1 / (ripe[held] - missing + 0.5)
+    excess, weight = 0.0, 1 / variance
+    for _ in range(8):
+        weight = 1 / (variance + excess)
+        mean = float(np.average(odds, weights=weight))
+        excess = max(float(np.average((odds - mean) ** 2 - variance, weights=weight)), 0.0)
+    return 1 / (1 + math.exp(-mean)), math.sqrt(excess + 1 / float(weight.sum()))
 
 
 MEMORY = 14.0
 """Days over which what windows say about the pace of the one in question fades to ``1/e``."""
+
+
+def _same_weekday(law: DelayLaw, windows: Sequence[DelayCounts], away: FloatArray) -> npt.NDArray[np.bool_]:
+    """Which windows to learn from: those of the weekday in question where weekdays differ beyond doubt, else all.
+
+    Labels that are delivered once a week, or not on Sundays, give each weekday a law of its own.
+    """
+    everyone, weekday = np.ones(len(windows), bool), np.floor(away + 0.5).astype(np.int64) % 7
+    same: npt.NDArray[np.bool_] = np.equal(weekday, 0)
+    n = [sum(int(each.n[label]) for each, held in zip(windows, same, strict=True) if held) for label in (0, 1)]
+    if same.sum() < MIN_WEEKS or min(n) < POOLING or len(np.unique(weekday)) < 2:
+        return everyone
+    for label in (0, 1):
+        found = [pace_of(each, law, label) for each in windows]
+        known = np.array([each is not None for each in found])
+        value, variance = np.array([each for each in found if each is not None]).reshape(-1, 2).T
+        days = [weekday[known] == day for day in np.unique(weekday[known])]
+        free = len(value) - len(days)
+        if len(days) < 2 or free < 7:
+            continue
+        weight = 1 / (variance + 1e-6)
+        within = sum(_around(value[day], weight[day]) for day in days)
+        between = _around(value, weight) - within
+        p_value = stats.f.sf(between / (len(days) - 1) / max(within / free, 1.0), len(days) - 1, free)
+        if p_value < WEEKLY:
+            return same
+    return everyone
+
+
+def _around(value: FloatArray, weight: FloatArray) -> float:
+    return float(np.sum(weight * (value - np.average(value, weights=weight)) ** 2))
+
+
+MIN_WEEKS = 4
+"""Windows of a weekday from which its own law may be learned."""
+WEEKLY = 1e-6
+"""Weekdays have laws of their own when chance alone would make their paces differ as much this rarely."""
 
 
 def _expected_pace(law: DelayLaw, windows: Sequence[DelayCounts], away: FloatArray, label: int) -> tuple[float, float]:
@@ -426,33 +520,6 @@ def _pooled_share(law: DelayLaw, counts: DelayCounts, label: int) -> FloatArray:
 def _hazard(share: FloatArray, edges: FloatArray, pace: float) -> FloatArray:
     moved = np.interp(edges * math.exp(pace), edges, share)
     return np.divide(moved[1:] - moved[:-1], moved[1:], out=np.zeros(len(edges) - 1), where=moved[1:] > 0)
-
-
-SMOOTHING = 0.3
-"""How much of each group's surprise the forecast of the next one takes over."""
-
-
-def completeness_ahead(past: Sequence[tuple[float, float]], *, level: float = 0.95) -> tuple[float, float]:
-    """Between which shares will the next group of labels have landed, by the age at which earlier groups had?
-
-    The log-odds of completeness are forecast by exponential smoothing, and the interval is as wide as such forecasts
-    have been wrong for the earlier groups (Student's t): groups may differ beyond chance, and wander.
-
-    Parameters
-    ----------
-    past
-        ``(landed by that age, landed in the end)`` of each earlier group, oldest first, at least four.
-    """
-    if len(past) < 4:
-        raise ValueError(f"four earlier groups are needed to know how much they differ, found {len(past)}")
-    odds = [math.log((part + 0.5) / (whole - part + 0.5)) for part, whole in past]
-    forecast, errors = odds[0], []
-    for value in odds[1:]:
-        errors.append(value - forecast)
-        forecast += SMOOTHING * errors[-1]
-    spread = math.sqrt(float(np.mean(np.square(errors))))
-    half = float(stats.t.ppf(0.5 + level / 2, len(errors))) * spread
-    return 1 / (1 + math.exp(-(forecast - half))), 1 / (1 + math.exp(-(forecast + half)))
 
 
 @dataclass(frozen=True)

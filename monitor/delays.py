@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import reduce
 from statistics import quantiles
 
 import numpy as np
 
+from detectors.completeness import MIN_GROUPS, completeness_ahead
 from detectors.corrected import Landed
 from detectors.delay import DelayCounts, DelayLaw, delay_change, learn, merge, silence
 from monitor.checks import Scope
@@ -38,6 +40,52 @@ def delay_findings(
     if newest is not None:
         found.append(_outage(scope, landed, law, windows, newest=newest, now=now, history=history))
     return found
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Which share of a window's predictions will have a label by ``due``, with the 95 % interval."""
+
+    due: datetime
+    share: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.share:.0%} [{self.low:.0%}, {self.high:.0%}] expected by {self.due:%Y-%m-%d}"
+
+
+def labels_expected(
+    landed: Landed, windows: Sequence[tuple[Window, DelayCounts]], window: Window, *, now: datetime, due: datetime
+) -> Expected | None:
+    """How many of a window's labels will have landed by ``due``, from how it went in windows that are that old already.
+
+    Of the predictions that had no label at the ages that this window's have now, which share had one at the ages that
+    they will have?  ``None`` before enough windows are that old.
+    """
+    total = float(landed.predictions.sum())
+    waiting = (landed.predictions.sum(axis=1) - landed.labels.sum(axis=(1, 2))).clip(min=0).astype(float)
+    if not total or not waiting.any():
+        return None
+    later = landed.ages + (due - now).total_seconds()
+    past, times = [], []
+    for earlier, counts in windows:
+        n = float(counts.ripe.sum())
+        by_age = np.append(0.0, np.cumsum(counts.landed.sum(axis=(0, 1))))
+        before, after = (np.interp(ages, counts.edges, by_age) for ages in (landed.ages, later))
+        ripe_at = earlier.end + (due - window.end)
+        if ripe_at > now or counts.as_of < ripe_at.timestamp():
+            continue
+        part, whole = float(waiting @ (after - before)), float(waiting @ (n - before))
+        if whole > 0:
+            size = whole / waiting.sum()
+            past.append((part / whole * size, size))
+            times.append((earlier.start - window.start) / window.length)
+    if len(past) < MIN_GROUPS:
+        return None
+    found = completeness_ahead(past, n=float(waiting.sum()), times=times, target=0.0)
+    share, low, high = (1 - float(waiting.sum()) / total * (1 - each) for each in found)
+    return Expected(due, share, low, high)
 
 
 def _lateness(scope: Scope, windows: Sequence[tuple[Window, DelayCounts]]) -> Result:

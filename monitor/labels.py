@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from detectors.calibration import CalibrationError, Calibrator, estimate, fit
 from detectors.classification import Measure, performance
 from detectors.corrected import CORRECTABLE, Landed, corrected
-from detectors.delay import DelayCounts, DelayLaw, age_edges, count_delays, fits, learn, merge
+from detectors.delay import DelayCounts, DelayLaw, age_edges, count_delays, fits, known_by, learn, merge
 from detectors.display import quantile
 from detectors.profiles import NumericProfile, NumericSpec
 from detectors.score_labels import ScoreLabelCounter, ScoreLabels
@@ -27,7 +27,7 @@ from monitor import performance as judging
 from monitor.checks import Scope
 from monitor.config import ModelConfig, RollingBaseline
 from monitor.delays import METRICS as FINDINGS
-from monitor.delays import OUTAGE, delay_findings
+from monitor.delays import OUTAGE, delay_findings, labels_expected
 from monitor.models import SCORE, Baseline, Result, Roles, StoredProfile, Window
 from monitor.sources import Source
 from monitor.store import Store
@@ -54,11 +54,13 @@ class Grid:
 
     A stratum is a decision (no, yes, not known) and a span of scores; ``score_edges`` of shape ``(E,)`` make ``E + 1``
     spans, and one more holds the predictions without a score.  Where there is no score at all, a stratum is a part of
-    the window instead: what happens late in it may differ, and is labelled last.
+    the window instead: what happens late in it may differ, and is labelled last.  A prediction without a label is taken
+    to stay without from the age ``mature`` (seconds) on.
     """
 
     edges: npt.NDArray[np.float64]
     score_edges: npt.NDArray[np.float64]
+    mature: float
 
     @property
     def n_spans(self) -> int:
@@ -92,7 +94,7 @@ def grid_of(model: ModelConfig, baseline: Baseline | None, window: Window) -> Gr
         found = [quantile(column.spec, column.reference, q) for q in _STRATA_AT]
         cuts += [float(each) for each in found if each is not None]
     horizon = (delay + window.length).total_seconds()
-    return Grid(age_edges(horizon), np.unique(np.array(cuts, dtype=np.float64)))
+    return Grid(age_edges(horizon), np.unique(np.array(cuts, dtype=np.float64)), delay.total_seconds())
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def count(
         _count_pieces(delays, rows, window=window, now=now, grid=grid)
         if not np.isnan(rows.landed).all():
             newest = max(float(np.nanmax(rows.landed)), newest if newest is not None else -np.inf)
-    empty = count_delays([], [], [], edges=grid.edges, n_strata=grid.n_strata)
+    empty = _no_delays(grid)
     told = [empty if each is None else each for each in delays]
     ages = _slot_ages(window, now)
     counted = Counted(
@@ -192,9 +194,15 @@ def _count_pieces(delays: list[DelayCounts | None], rows: _Rows, *, window: Wind
             edges=grid.edges,
             strata=rows.strata[mine],
             n_strata=grid.n_strata,
+            mature=grid.mature,
+            as_of=now.timestamp(),
         )
         before = delays[piece]
         delays[piece] = found if before is None else merge(before, found)
+
+
+def _no_delays(grid: Grid) -> DelayCounts:
+    return count_delays([], [], [], edges=grid.edges, n_strata=grid.n_strata, mature=grid.mature)
 
 
 def _rows(batch: pa.RecordBatch, *, window: Window, grid: Grid) -> _Rows:
@@ -371,15 +379,19 @@ def lateness(
 def _delays_between(
     store: Store, name: str, *, start: datetime, end: datetime, grid: Grid, leave_out: Window
 ) -> list[tuple[Window, DelayCounts]]:
-    model_of = count_delays([], [], [], edges=grid.edges, n_strata=grid.n_strata)
     kept = store.profiles(name, start=start, end=end, columns=[DELAYS])
     return [
-        (each.window, each.profile)
+        (each.window, _as_of(each.profile, each.window, now=end))
         for each in kept
         if isinstance(each.profile, DelayCounts)
-        and fits(each.profile, model_of)
+        and fits(each.profile, _no_delays(grid))
         and (each.window.end <= leave_out.start or each.window.start >= leave_out.end)
     ]
+
+
+def _as_of(counts: DelayCounts, window: Window, *, now: datetime) -> DelayCounts:
+    """What was counted later than ``now`` says only as much as was known then: a replay does not see its future."""
+    return known_by(counts, (now - window.end).total_seconds()) if counts.as_of > now.timestamp() else counts
 
 
 MAX_WINDOWS = 90
@@ -429,6 +441,10 @@ def count_window(
 def judge(scope: Scope, counted: Counted, known: Known, *, store: Store, mature: bool, now: datetime) -> list[Result]:
     """Three curves for all rows and each segment, and whether labels come as they used to."""
     age_days = (now - scope.window.end).total_seconds() / 86400
+    expected = None
+    if scope.model.labels is not None and known.lateness is not None and not mature:
+        due = scope.window.end + scope.model.labels.delay
+        expected = labels_expected(counted.landed[None], known.lateness.windows, scope.window, now=now, due=due)
     results: list[Result] = []
     for segment, scores in counted.scores.items():
         complete = mature or (scores.label_coverage or 0.0) >= judging.NEARLY_ALL
@@ -449,6 +465,7 @@ def judge(scope: Scope, counted: Counted, known: Known, *, store: Store, mature:
                 mature=mature,
                 age_days=age_days,
                 notes=notes,
+                expected=expected if segment is None else None,
             ),
             segment=segment,
         )

@@ -18,6 +18,7 @@ from detectors.calibration import Calibrator, calibration_change
 from detectors.classification import Measure, ScoreLabels, reliability_curve, threshold_table
 from detectors.intervals import Interval, difference, mean_interval, wilson
 from monitor.checks import Evidence, Scope
+from monitor.delays import Expected
 from monitor.models import Check, Result, Verdict
 from monitor.thresholds import Judgement, judge_performance
 
@@ -40,6 +41,8 @@ class Curves:
     ----------
     notes
         What was odd about the labels, such as contradictions, for the detail of the first row.
+    expected
+        How many labels there will be once they are mature, for the reason of values that wait for them.
     """
 
     realized: Mapping[str, Measure]
@@ -51,6 +54,7 @@ class Curves:
     mature: bool = False
     age_days: float = 0.0
     notes: Mapping[str, Any] = field(default_factory=dict)
+    expected: Expected | None = None
 
     @property
     def coverage(self) -> float | None:
@@ -102,6 +106,9 @@ def _row(
         "mature": curves.mature,
         "decides": kind == chosen and kind != "estimated",
     }
+    if curves.expected is not None and kind == "realized":
+        awaited = curves.expected
+        detail["labels_expected"] = [awaited.due.isoformat(), awaited.share, awaited.low, awaited.high]
     if kind == chosen:
         detail["rule"] = RULES[kind]
         detail |= _split(curves, metric, measure, kind=kind)
@@ -154,9 +161,9 @@ def _judge(scope: Scope, curves: Curves, metric: str, measure: Measure, *, kind:
     if kind == "estimated" and curves.n_rows < scope.model.min_rows:
         return Judgement(Verdict.CANNOT_TELL, None, f"{curves.n_rows} rows, min_rows is {scope.model.min_rows}")
     if kind == "realized" and not curves.mature and (curves.coverage or 0.0) < NEARLY_ALL:
-        return Judgement(
-            Verdict.CANNOT_TELL, None, f"labels are still landing: {curves.coverage:.0%} so far, and not a fair sample"
-        )
+        awaited = "" if curves.expected is None else f"; {curves.expected}"
+        reason = f"labels are still landing: {curves.coverage:.0%} so far, and not a fair sample{awaited}"
+        return Judgement(Verdict.CANNOT_TELL, None, reason)
     if kind == "corrected" and measure.value is not None and _width(measure) > WIDEST:
         return Judgement(Verdict.CANNOT_TELL, None, f"known to within {_width(measure):.2f} only")
     known = None if curves.reference is None else curves.reference.get(metric)

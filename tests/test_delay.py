@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import numpy as np
 import pytest
 
 from detectors.corrected import Landed, corrected
-from detectors.delay import DelayCounts, count_delays, from_bytes, learn, merge, to_bytes
+from detectors.delay import DelayCounts, count_delays, from_bytes, known_by, learn, merge, to_bytes
 from detectors.profiles import ProfileError
 
 DAY = 86400.0
@@ -76,6 +77,43 @@ def test_counts_come_back_from_bytes() -> None:
         assert np.array_equal(getattr(back, name), getattr(counts, name)), name
     with pytest.raises(ProfileError, match="label delays"):
         from_bytes(to_bytes(counts)[:-3])
+
+
+def test_what_was_known_at_an_age_is_what_was_counted_then() -> None:
+    rng = np.random.default_rng(6)
+    delays, labels = rng.exponential(10, 500) * DAY, rng.integers(0, 2, 500).astype(float)
+
+    def at(days: float) -> DelayCounts:
+        ages = np.full(500, days * DAY)
+        landed = delays <= ages
+        known, seen = np.where(landed, delays, np.nan), np.where(landed, labels, np.nan)
+        return count_delays(known, seen, ages, edges=EDGES, mature=40 * DAY)
+
+    for days in (10.0, 50.0):
+        then = known_by(at(60.0), days * DAY)
+        for name in ("landed", "at_risk", "ripe"):
+            assert np.array_equal(getattr(then, name), getattr(at(days), name)), (name, days)
+
+
+def weekly(rng: np.random.Generator, day: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and delays of one day where labels are delivered on every seventh day."""
+    labels = (rng.random(n) < 0.2).astype(float)
+    return labels, (np.ceil((day + rng.exponential(6, n)) / 7) * 7 - day) * DAY
+
+
+def test_where_labels_come_once_a_week_a_weekday_has_a_law_of_its_own() -> None:
+    rng = np.random.default_rng(7)
+    windows = []
+    for day in range(70):
+        labels, delays = weekly(rng, day, 800)
+        windows.append(count_delays(delays, labels, np.full(800, 119 * DAY), edges=EDGES))
+    everyone = reduce(merge, windows)
+    for target in (70, 73):
+        _, delays = weekly(rng, target, 100_000)
+        law = learn(everyone, windows=windows, times=list(range(70)), target=target)
+        for age in (5, 9, 15):
+            truth = float((delays <= age * DAY).mean())
+            assert law.completeness(age * DAY, 0).share == pytest.approx(truth, abs=0.03), (target, age)
 
 
 def test_counts_over_other_ages_do_not_add_up() -> None:
