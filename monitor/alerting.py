@@ -57,6 +57,8 @@ def conclude(service: Service, claim: Claim, seen: Seen, *, now: datetime) -> Ou
         if changes and is_told(service, claim, now=now)
         else []
     )
+    if seen.news and is_told(service, claim, now=now):
+        queued += announced(service, claim, seen.news)
     quiet = [] if recent or not claim.alerts else _withheld(service, claim, list(told.values()), known, now=now)
     return Outcome(
         state=seen.state,
@@ -220,6 +222,17 @@ def queue(
     )
     key = messages.dedup_key(claim.model, claim.window, changes=wanted, revision=claim.revision)
     return [(name, key, message) for name, _ in destinations(service.config, model, at_least=Verdict.ALERT)]
+
+
+def announced(service: Service, claim: Claim, news: Iterable[tuple[str, Message]]) -> list[Queued]:
+    """News of a model that is no incident, to each of its destinations."""
+    model = service.model(claim.model)
+    url = report_url(service.config, claim.model, claim.window)
+    return [
+        (name, key, replace(message, owner=model.owner, runbook=model.runbook, report_url=url))
+        for key, message in news
+        for name, _ in destinations(service.config, model, at_least=Verdict.ALERT)
+    ]
 
 
 def report_url(config: Config, model: str, window: Window) -> str | None:

@@ -78,6 +78,8 @@ def baseline_hash(model: ModelConfig, roles: Roles) -> str:
         "segments": [sorted(roles.segments), model.max_segments],
         "window": model.window,
     }
+    if roles.champion is not None:
+        told["champion"] = roles.champion
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -544,4 +546,5 @@ def _roles_dict(roles: Roles) -> dict[str, Any]:
         "decision": roles.decision,
         "label": roles.label,
         "segments": list(roles.segments),
+        "champion": roles.champion,
     }

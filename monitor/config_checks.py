@@ -68,7 +68,7 @@ def check(config: Config, *, known: Known, environment: Mapping[str, str]) -> It
     yield from _destinations(config, known, environment)
     for name, model in config.models.items():
         where: Where = ("models", name)
-        for part in (_references, _needs_key, _windows, _drift_limits, _shares, _performance):
+        for part in (_references, _needs_key, _windows, _drift_limits, _shares, _performance, _compare):
             yield from part(model, known, where)
 
 
@@ -292,3 +292,30 @@ def _stricter(alert: PerformanceLimit, warn: PerformanceLimit) -> bool:
     if alert.kind == "change":
         return abs(warn.value) > abs(alert.value)
     return warn.value < alert.value if alert.kind == "below" else warn.value > alert.value
+
+
+def _compare(model: ModelConfig, _known: Known, where: Where) -> Iterator[Finding]:
+    compare = model.compare
+    if compare is None:
+        return
+    here: Where = (*where, "compare")
+    if compare.champion is not None:
+        for key, names in (("challengers", compare.challengers), ("shadow", list(compare.shadow))):
+            if compare.champion in names:
+                place = names.index(compare.champion) if key == "challengers" else compare.champion
+                yield Finding((*here, key, place), f"'{compare.champion}' is the champion")
+    if compare.shadow:
+        for at, name in enumerate(compare.challengers):
+            if name not in compare.shadow:
+                yield Finding((*here, "challengers", at), *unknown("shadow version", name, compare.shadow))
+    elif not model.key:
+        hint = "name the columns of a request in the model's `key`"
+        yield Finding(here, "rows of several versions need a `key` that pairs them", hint)
+    named = {*compare.challengers, *compare.shadow, *([compare.champion] if compare.champion else [])}
+    if compare.champion is not None and (compare.challengers or compare.shadow):
+        for name in compare.thresholds:
+            if name not in named:
+                yield Finding((*here, "thresholds", name), *unknown("version", name, named))
+    if "value" in compare.metrics and not model.performance.value:
+        at = compare.metrics.index("value")
+        yield Finding((*here, "metrics", at), "`value` needs `performance.value`: what each outcome is worth")

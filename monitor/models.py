@@ -9,6 +9,7 @@ from typing import Any
 
 from detectors.delay import DelayCounts
 from detectors.multivariate import Correlations
+from detectors.paired import PairCounts
 from detectors.profiles import Column, ColumnProfile, ColumnSpec
 from detectors.score_labels import ScoreLabels
 
@@ -142,20 +143,25 @@ class Result:
     label_coverage: float | None = None
     detail: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def of_versions(self) -> bool:
+        """Whether it compares two versions of the model: that says nothing of how the model does."""
+        return "versus" in self.detail
+
 
 @dataclass(frozen=True)
 class StoredProfile:
     """The counts of one column in one window, over the edges of baseline ``baseline_id``.
 
     ``column`` is the feature's name, ``__score__``, ``__decision__``, ``__labels__``, ``__delays__`` (how long labels
-    take), or ``__joint__`` (how the numeric features go together); ``segment`` is ``None`` for all rows, else
-    ``column=value``.
+    take), ``__joint__`` (how the numeric features go together), or ``__pairs__`` (two versions on the same requests);
+    ``segment`` is ``None`` for all rows, else ``column=value``.
     """
 
     model: str
     window: Window
     column: str
-    profile: ColumnProfile | ScoreLabels | Correlations | DelayCounts
+    profile: ColumnProfile | ScoreLabels | Correlations | DelayCounts | PairCounts
     segment: str | None = None
     baseline_id: int | None = None
 
@@ -191,7 +197,8 @@ class Roles:
     """What each column of a model is for; resolved from the config and the database, kept with the baseline.
 
     ``features`` maps a feature to ``"numeric"`` or ``"categorical"``, in table order; ``left_out`` says why a column
-    is not a feature; ``guessed`` names the roles that the config did not spell out (role → column).
+    is not a feature; ``guessed`` names the roles that the config did not spell out (role → column).  ``champion`` is
+    the version whose rows count, where several log rows for one request.
     """
 
     features: dict[str, str]
@@ -204,12 +211,14 @@ class Roles:
     segments: tuple[str, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
     guessed: dict[str, str] = field(default_factory=dict)
+    champion: str | None = None
 
 
 SCORE = "__score__"
 DECISION = "__decision__"
 CYCLES = {"same time of day": timedelta(days=1), "same time of the week": timedelta(days=7)}
 """What a window of a column with seasons was compared with, in words (``detail.season``), and when that comes again."""
+PAIRS = "__pairs__"
 ACCUMULATED = "psi_accumulated"
 """Metric of several small windows judged together."""
 

@@ -17,7 +17,7 @@ from datetime import datetime
 import structlog
 
 from detectors.profiles import CategoricalProfile, ColumnProfile, NumericProfile
-from monitor import alerting, baselines, checks, counting, failures, joint, pairs, schedule
+from monitor import alerting, baselines, checks, compare, counting, failures, joint, pairs, schedule
 from monitor import labels as late
 from monitor.baselines import NoBaselineError
 from monitor.config import ModelConfig
@@ -27,15 +27,17 @@ from monitor.models import (
     Check,
     Claim,
     Job,
+    Message,
     Outcome,
     Result,
+    Roles,
     RunState,
     StoredProfile,
     Verdict,
     Window,
 )
 from monitor.service import Service
-from monitor.sources import SourceError, spelled_out
+from monitor.sources import Source, SourceError, spelled_out
 from monitor.store import Store, StoreError, StoreUnavailable
 
 log = structlog.get_logger()
@@ -115,6 +117,8 @@ class Seen:
     fingerprint: str | None = None
     results: list[Result] = field(default_factory=list)
     profiles: list[StoredProfile] = field(default_factory=list)
+    news: list[tuple[str, Message]] = field(default_factory=list)
+    """What is worth a message though nothing is wrong, with the key that keeps it from being told twice."""
 
 
 def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
@@ -143,6 +147,7 @@ def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
         counts = counting.count(rows, here, segments=baseline.detail["segments"])
         counts.columns |= there
         together = rows.measure()
+        beside = None if Job.LABELS in schedule.jobs(model, roles) else versions(source, scope, roles, now=now)
         top = checks.top_features(service.importance(claim.model, source), model.drift.top)
     reference = baselines.reference(baseline, service.config, store=service.store, window=claim.window)
     results = [
@@ -156,7 +161,8 @@ def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
     ]
     profiles = baselines.stored_profiles(claim.model, claim.window, counts, baseline.columns)
     profiles += joint.stored(claim.model, claim.window, together)
-    return Seen(state_of(results, counts.n_rows), counts.n_rows, None, mark, results, profiles)
+    seen = Seen(state_of(results, counts.n_rows), counts.n_rows, None, mark, results, profiles)
+    return seen if beside is None else with_versions(service, scope, seen, beside, now=now)
 
 
 def judge_counts(
@@ -211,6 +217,7 @@ def labels(service: Service, claim: Claim, now: datetime) -> Seen:
             store, claim.model, model, roles=roles, source=source, window=claim.window, now=now, grid=grid
         )
         newest = source.newest_landing(model, now=now) if claim.revision == 0 else None
+        beside = versions(source, scope, roles, now=now)
     lateness = late.lateness(store, claim.model, model, baseline=baseline, window=claim.window, now=now, grid=grid)
     known = late.Known(grid, reference, lateness, newest)
     results = late.judge(
@@ -218,7 +225,28 @@ def labels(service: Service, claim: Claim, now: datetime) -> Seen:
     )
     n_rows = counted.scores[None].n
     state = state_of([r for r in results if r.check is Check.PERFORMANCE and r.detail.get("decides", True)], n_rows)
-    return Seen(state, n_rows, None, mark, results, late.profiles(claim.model, claim.window, counted))
+    seen = Seen(state, n_rows, None, mark, results, late.profiles(claim.model, claim.window, counted))
+    return seen if beside is None else with_versions(service, scope, seen, beside, now=now)
+
+
+def versions(source: Source, scope: checks.Scope, roles: Roles, *, now: datetime) -> compare.Compared | None:
+    """Champion and challengers on the window's requests, where that is configured."""
+    if scope.model.compare is None:
+        return None
+    return compare.count_window(source, scope.model, roles, scope.window, now=now)
+
+
+def with_versions(
+    service: Service, scope: checks.Scope, seen: Seen, beside: compare.Compared, *, now: datetime
+) -> Seen:
+    """What the window showed, and with it how its versions compare; that changes nothing of its state."""
+    results = compare.judge(scope, beside, store=service.store, now=now)
+    return replace(
+        seen,
+        results=[*seen.results, *results],
+        profiles=[*seen.profiles, *compare.profiles(scope.name, scope.window, beside)],
+        news=compare.news(scope, results),
+    )
 
 
 STORIES: dict[Job, Callable[[Service, Claim, datetime], Seen]] = {
@@ -252,7 +280,8 @@ class RunReport:
             word = "taken_over" if state is None else state.value
             self.states[word] = self.states.get(word, 0) + 1
             self.restated += claim.revision > 0
-            self.worst = max((self.worst, *(result.verdict for result in results)), key=lambda verdict: verdict.rank)
+            found = (result.verdict for result in results if not result.of_versions)
+            self.worst = max((self.worst, *found), key=lambda verdict: verdict.rank)
             if failed and state is not None:
                 self.errors.append(f"{claim.model} {claim.job} {claim.window.start:%Y-%m-%dT%H:%MZ}")
 

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from monitor import champions
 from monitor.config import Config, ImportanceTable, ModelConfig
 from monitor.holding import Held, Holds
 from monitor.models import Claim, Roles
@@ -63,7 +64,9 @@ class Service:
         """What each column of the model is for, as the database has it now."""
         known = self._roles.get(model)
         if known is None or abs(now - known.at) > ROLES_KEPT:
-            known = self._roles[model] = _Known(source.roles(self.model(model)), now)
+            found = source.roles(self.model(model))
+            found = champions.appointed(model, self.config, found, store=self.store, source=source, now=now)
+            known = self._roles[model] = _Known(found, now)
         return known.roles
 
     def importance(self, model: str, source: Source) -> Mapping[str, float]:

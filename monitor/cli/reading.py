@@ -55,7 +55,8 @@ def _model_status(service: Service, name: str) -> dict[str, Any]:
     finished = [row for row in rows if row.state.finished and row.state is not RunState.SKIPPED]
     newest = max(finished, key=lambda row: row.window.end, default=None)
     found = service.store.results(name, start=newest.window.start, end=newest.window.end) if newest is not None else []
-    decided = [r.verdict for r in found if r.verdict.decides] or [r.verdict for r in found]
+    told = [r.verdict for r in found if not r.of_versions]
+    decided = [verdict for verdict in told if verdict.decides] or told
     worst = max(decided, key=lambda v: v.rank, default=Verdict.NO_DATA)
     states: dict[str, int] = {}
     for row in rows:

@@ -67,7 +67,8 @@ def _verdict(service: Service, name: str, rows: list[WindowRow]) -> dict[Window,
     said: dict[Window, set[Verdict]] = {}
     result: Result
     for result in service.store.results(name, start=start, end=end):
-        said.setdefault(result.window, set()).add(result.verdict)
+        if not result.of_versions:
+            said.setdefault(result.window, set()).add(result.verdict)
     found = {}
     states: dict[Window, dict[Job, RunState]] = {}
     for row in rows:

@@ -144,10 +144,11 @@ def summarise(model: ModelFacts, facts: Facts) -> Summary:
     by_feature = {name: worst(r.verdict for r in found) for name, found in _drift_by_feature(facts).items()}
     drifted = sum(v is Verdict.ALERT for v in by_feature.values())
     warned = sum(v is Verdict.WARN for v in by_feature.values())
+    own = [r for r in facts.results if not r.of_versions]
     checks = {
-        check: worst(r.verdict for r in facts.results if r.check is check)
+        check: worst(r.verdict for r in own if r.check is check)
         for check in Check
-        if any(r.check is check for r in facts.results)
+        if any(r.check is check for r in own)
     }
     joint = any(r.verdict is Verdict.ALERT for r in facts.of(Check.FEATURE_DRIFT) if r.feature is None)
     if by_feature and not joint and drifted < features_limit(model.config.drift.features_alert, len(by_feature)):
@@ -481,7 +482,7 @@ def segment_rows(facts: Facts, *, min_rows: int) -> tuple[list[SegmentRow], int]
     """One row for each segment, worst first, and the number of segments with too few rows to be named."""
     groups: dict[str, list[Result]] = {}
     for result in facts.results:
-        if result.segment is not None:
+        if result.segment is not None and not result.of_versions:
             groups.setdefault(result.segment, []).append(result)
     rows, hidden = [], 0
     for name, found in groups.items():
@@ -553,7 +554,7 @@ def restated_words(facts: Facts) -> list[str]:
         old[series_key(result)] = result
     changed = []
     for result in facts.results:
-        was = old.get(series_key(result))
+        was = None if result.of_versions else old.get(series_key(result))
         if was is not None and was.verdict is not result.verdict:
             name = f"{short(column_words(result.feature))} " if result.feature else ""
             segment = f" ({short(result.segment, 40)})" if result.segment else ""

@@ -8,11 +8,15 @@ from pathlib import Path
 from monitor.config import SourceConfig
 from monitor.sources.errors import PermanentSourceError, SourceError, TransientSourceError
 from monitor.sources.reading import InputStream, LabelStream, Source, drawn
-from monitor.sources.roles import spelled_out
+from monitor.sources.roles import by_rows, spelled_out
 from monitor.sources.shapes import LABEL, LABEL_TIME, TIME, VERSION, ColumnInfo, Pairs, Relation, Scanner
 from monitor.sources.sql import Database
+from monitor.sources.versions import KEY, VersionRows, shadow_name
+from monitor.sources.versions import read as read_versions
+from monitor.sources.versions import seen as seen_versions
 
 __all__ = [
+    "KEY",
     "LABEL",
     "LABEL_TIME",
     "SOURCES",
@@ -26,8 +30,13 @@ __all__ = [
     "Source",
     "SourceError",
     "TransientSourceError",
+    "VersionRows",
+    "by_rows",
     "drawn",
     "open_source",
+    "read_versions",
+    "seen_versions",
+    "shadow_name",
     "spelled_out",
 ]
 

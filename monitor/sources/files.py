@@ -108,6 +108,12 @@ class Folder:
                 kind = schema.field(name).type
                 values = pa.array([normal.fit(key[at], kind) for key in keys])
                 parts.append(ds.field(name).isin(values.cast(kind)))
+        if scan.only is not None:
+            name, picked = scan.only
+            kind = schema.field(name).type
+            plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+            values = pa.array([normal.fit(value, plain) for value in picked]).cast(plain)
+            parts.append(ds.field(name).cast(plain).isin(values))
         answer = None
         for part in parts:
             answer = part if answer is None else answer & part
@@ -233,7 +239,8 @@ def one_file(path: Path) -> tuple[Folder, Relation]:
 
 def _spans(scan: Scan) -> list[Span] | None:
     """The spans of a scan whose filter says no more than these."""
-    return None if scan.keys is not None else [span for span in (scan.span, scan.upto) if span is not None]
+    more = scan.keys is not None or scan.only is not None
+    return None if more else [span for span in (scan.span, scan.upto) if span is not None]
 
 
 def _bounds(span: Span, kind: pa.DataType) -> list[Any]:

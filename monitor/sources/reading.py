@@ -24,7 +24,7 @@ from monitor.config import (
     TimeColumn,
 )
 from monitor.models import DECISION, SCORE, Job, Roles, Window
-from monitor.sources import normal, times
+from monitor.sources import normal, times, versions
 from monitor.sources.errors import PermanentSourceError, missing
 from monitor.sources.prefetch import prefetch
 from monitor.sources.roles import from_json, own_labels, resolve, spelled_out
@@ -176,6 +176,7 @@ class Source:
 
         The columns that are counted here need not be read.
         """
+        model = spelled_out(model, roles)
         numeric = {n: s for n, s in specs.items() if isinstance(s, NumericSpec) and n in roles.features}
         form = self._form(_relation(model), model.time)
         exact = form.form in ("aware", "epoch") or (form.zone == "UTC" and form.form == "naive")
@@ -197,7 +198,8 @@ class Source:
         elif join is None:
             for name in dict.fromkeys([*features, *roles.segments]):
                 reads[name] = _feature_read(infos, name, features.get(name, "categorical"), self._scanner, relation)
-        scan = Scan(relation, reads, span=span, join=join, window=_pair(window, now))
+        only = versions.champion_only(model, infos)
+        scan = Scan(relation, reads, span=span, join=join, window=_pair(window, now), only=only)
         duplicates = self._scanner.duplicates(scan, model.key or ()) if self._needs_dedupe(model, infos) else 0
         return (replace(scan, dedupe=tuple(model.key or ())) if duplicates else scan), duplicates
 
@@ -660,7 +662,10 @@ class Source:
         model = spelled_out(model, roles)
         relation = _relation(model)
         span = self._window_span(model, relation, window, now=now)
-        scan = Scan(relation, {}, span=span, window=_pair(window, now))
+        # Versions are compared as labels land, or else with the inputs: then every version's rows matter.
+        compares = job is Job.LABELS or (job is Job.INPUTS and model.labels is None)
+        only = None if compares else versions.champion_only(model, self._infos(relation))
+        scan = Scan(relation, {}, span=span, window=_pair(window, now), only=only)
         told: list[Any] = [*self._scanner.aggregate(scan, time=roles.time)]
         if job is Job.LABELS and model.labels is not None:
             if own_labels(model):

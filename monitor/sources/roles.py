@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from monitor.config import LabelConfig, ModelConfig, TimeColumn
 from monitor.models import Roles
@@ -47,6 +48,8 @@ def resolve(
     chosen = {**{k: v for k, v in named.items() if v}, **{k: (v,) for k, v in guessed.items()}}
     left_out: dict[str, str] = {column: role for role, names in chosen.items() for column in names if role != "segment"}
     pool = _feature_pool(columns, features, model, left_out, where=where)
+    if by_rows(model) and "version" not in chosen:
+        raise missing("column", "model_version", among=here, where=f"{where} (`compare` tells versions apart by it)")
     kinds, rejected = _features(pool, model, taken=left_out if features is None else {})
     left_out = {name: f"is the {role}" for name, role in left_out.items()} | rejected
     one = {role: names[0] for role, names in chosen.items() if names}
@@ -65,7 +68,7 @@ def resolve(
 
 
 def spelled_out(model: ModelConfig, roles: Roles) -> ModelConfig:
-    """The model as if its config named the key and the label that were guessed; the same model where it names them."""
+    """The model as if its config named what was guessed: key and label, and of several versions the champion."""
     found = roles.guessed
     update: dict[str, object] = {}
     if model.key is None and "key" in found:
@@ -73,7 +76,15 @@ def spelled_out(model: ModelConfig, roles: Roles) -> ModelConfig:
     if model.labels is None and "label" in found:
         landed = found.get("label time")
         update["labels"] = LabelConfig(label=found["label"], time=TimeColumn(column=landed) if landed else None)
+    if by_rows(model) and model.compare is not None:
+        update["compare"] = model.compare.model_copy(update={"champion": roles.champion or model.compare.champion})
+        update["model_version"] = model.model_version or roles.version
     return model.model_copy(update=update) if update else model
+
+
+def by_rows(model: ModelConfig) -> bool:
+    """Whether several versions log a row each for one request, so that the champion's rows must be picked out."""
+    return model.compare is not None and not model.compare.shadow
 
 
 def _flat(groups: Iterable[Sequence[str]]) -> list[str]:
@@ -95,12 +106,19 @@ def _configured(model: ModelConfig, here: Mapping[str, ColumnInfo], *, where: st
         "version": [model.model_version] if model.model_version else [],
         "label": [labels.label] if labels is not None and own_labels(model) else [],
         "label time": [labels.time.column] if labels is not None and own_labels(model) and labels.time else [],
+        "score of a shadow version": _shadow_columns(model, "score"),
+        "decision of a shadow version": _shadow_columns(model, "prediction"),
         "JSON of the features": [model.features.from_] if model.features.from_ else [],
     }
     for name in _flat(named.values()) + ([] if model.features.table or model.features.from_ else list(model.segments)):
         if name not in here:
             raise missing("column", name, among=here, where=where)
     return named
+
+
+def _shadow_columns(model: ModelConfig, role: Literal["score", "prediction"]) -> list[str]:
+    shadow = model.compare.shadow.values() if model.compare is not None else ()
+    return [column for each in shadow if (column := getattr(each, role)) is not None]
 
 
 def _guess(model: ModelConfig, here: Mapping[str, ColumnInfo], *, taken: set[str]) -> dict[str, str]:

@@ -34,6 +34,7 @@ def parquet_format(scan: Scan, schema: pa.Schema) -> ds.ParquetFileFormat:
     compared = {span.time.column for span in (scan.span, scan.upto) if span is not None}
     compared |= set(scan.keys[0]) if scan.keys else set()
     compared |= set(scan.dedupe) | (set(scan.join.left) if scan.join else set())
+    compared |= {scan.only[0]} if scan.only else set()
     counted = {read.column for read in scan.reads.values() if read.how == "text" and not read.joined}
     text = {name for name in counted - compared if name in schema.names and pa.types.is_string(schema.field(name).type)}
     return ds.ParquetFileFormat(dictionary_columns=text)

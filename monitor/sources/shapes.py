@@ -106,7 +106,8 @@ class Scan:
     """One streaming read.
 
     ``keys`` restricts to rows whose key columns equal one of the tuples; ``dedupe`` keeps the last row of each key;
-    ``among`` keeps only rows whose key occurs in another scan's rows (labels of the window's predictions).
+    ``among`` keeps only rows whose key occurs in another scan's rows (labels of the window's predictions); ``only``
+    keeps rows whose column has one of the values.
     """
 
     relation: Relation
@@ -119,6 +120,7 @@ class Scan:
     among: tuple[tuple[str, ...], Scan, tuple[str, ...]] | None = None
     window: tuple[datetime, datetime] | None = None
     limit: int | None = None
+    only: tuple[str, tuple[Any, ...]] | None = None
 
 
 class Scanner(Protocol):

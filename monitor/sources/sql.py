@@ -254,6 +254,7 @@ class Database:
         needed += list(scan.keys[0]) if scan.keys else []
         needed += list(scan.join.left) if scan.join else []
         needed += list(scan.among[0]) if scan.among else []
+        needed += [scan.only[0]] if scan.only else []
         base: Any = self._from(scan.relation, "t", needed, scan.window)
         conditions = [c for s in (scan.span, scan.upto) if s for c in self._span(s, base)]
         if scan.relation.where:
@@ -262,6 +263,7 @@ class Database:
             conditions.append(_key_condition([base.c[name] for name in scan.keys[0]], scan.keys[1]))
         if scan.among:
             conditions.append(self._among(scan.among, base))
+        conditions += _only(scan, base)
         if scan.dedupe and scan.span:
             base, conditions = _newest(base, conditions, scan.dedupe, scan.span.time.column, needed), []
         source: Any = base
@@ -408,17 +410,21 @@ class Database:
 
     def aggregate(self, scan: Scan, *, time: str) -> tuple[int, Any, Any]:
         """Count the rows, and give the earliest and latest value of a column, as the database orders them."""
+        picked = [scan.only[0]] if scan.only else []
         base = self._from(
-            scan.relation, "t", [time, *(s.time.column for s in (scan.span, scan.upto) if s)], scan.window
+            scan.relation, "t", [time, *picked, *(s.time.column for s in (scan.span, scan.upto) if s)], scan.window
         )
-        conditions = [c for s in (scan.span, scan.upto) if s for c in self._span(s, base)]
+        conditions = [c for s in (scan.span, scan.upto) if s for c in self._span(s, base)] + _only(scan, base)
         if scan.relation.where:
             conditions.append(sa.text(f"({_ANY_COLON.sub(chr(92) * 2 + ':', scan.relation.where)})"))
         if scan.among:
             base2 = self._from(
-                scan.relation, "t", [time, *scan.among[0], *([scan.upto.time.column] if scan.upto else [])], scan.window
+                scan.relation,
+                "t",
+                [time, *picked, *scan.among[0], *([scan.upto.time.column] if scan.upto else [])],
+                scan.window,
             )
-            conditions = [c for s in (scan.span, scan.upto) if s for c in self._span(s, base2)]
+            conditions = [c for s in (scan.span, scan.upto) if s for c in self._span(s, base2)] + _only(scan, base2)
             conditions.append(self._among(scan.among, base2))
             base = base2
         moment = base.c[time]
@@ -433,8 +439,9 @@ class Database:
         """Count the rows of the scan that another row of the same key replaces."""
         names = [*key, *(s.time.column for s in (scan.span, scan.upto) if s)]
         names += list(scan.among[0]) if scan.among else []
+        names += [scan.only[0]] if scan.only else []
         base = self._from(scan.relation, "t", names, scan.window)
-        conditions = [c for s in (scan.span, scan.upto) if s for c in self._span(s, base)]
+        conditions = [c for s in (scan.span, scan.upto) if s for c in self._span(s, base)] + _only(scan, base)
         if scan.relation.where:
             conditions.append(sa.text(f"({_ANY_COLON.sub(chr(92) * 2 + ':', scan.relation.where)})"))
         if scan.among:
@@ -644,6 +651,13 @@ def _key_condition(columns: Sequence[Any], keys: Sequence[tuple[Any, ...]]) -> A
     if len(columns) == 1:
         return columns[0].in_([_literal(key[0]) for key in keys])
     return sa.or_(*(sa.and_(*(c == _literal(v) for c, v in zip(columns, key, strict=True))) for key in keys))
+
+
+def _only(scan: Scan, source: Any) -> list[Any]:
+    if scan.only is None:
+        return []
+    name, values = scan.only
+    return [_key_condition([source.c[name]], [(value,) for value in values])]
 
 
 def _literal(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
 
-from detectors import classification, delay, multivariate, profiles
+from detectors import classification, delay, multivariate, paired, profiles
 from monitor.models import Check, Claim, Job, Result, StoredProfile, Verdict, Window
 from monitor.store.engine import insert_or
 from monitor.store.schema import profile, result
@@ -223,6 +223,8 @@ def encode(counts: Any) -> tuple[str, bytes]:
         return "joint", multivariate.to_bytes(counts)
     if isinstance(counts, delay.DelayCounts):
         return "delays", delay.to_bytes(counts)
+    if isinstance(counts, paired.PairCounts):
+        return "pairs", paired.to_bytes(counts)
     return "profile", profiles.to_bytes(counts)
 
 
@@ -234,5 +236,6 @@ _READERS = {
     "labels": classification.from_bytes,
     "joint": multivariate.from_bytes,
     "delays": delay.from_bytes,
+    "pairs": paired.from_bytes,
     "profile": profiles.from_bytes,
 }
