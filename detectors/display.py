@@ -379,7 +379,38 @@ def _single_value_clauses(spec: NumericSpec, reference: NumericProfile, current:
     p, q = reference.cells[1::2] / reference.n, current.cells[1::2] / current.n
     place = int(np.argmax(np.abs(q - p)))
     change = abs(float(q[place] - p[place]))
-    if change < 0.05:
-        return []
+    if change < _SPIKE:
+        return _spike_clauses(spec, reference, current)
     value = number(float(spec.edges[place]))
     return [(change, f"exactly {value}: {percent(float(p[place]))} → {percent(float(q[place]))}")]
+
+
+_SPIKE = 0.05
+"""Rows that have one value more than before, as a share, from which on that is named."""
+_SPIKE_ROWS = 30
+"""Fewer rows than this come together by chance somewhere."""
+
+
+def _spike_clauses(spec: NumericSpec, reference: NumericProfile, current: NumericProfile) -> list[Clause]:
+    """Many rows in one narrow interval, and not beside it: a fill with a value that the baseline does not have."""
+    if len(spec.edges) < 4:
+        return []
+    # Shares of rows up to each edge; a spike lies between two of them that hold next to nothing of the baseline.
+    p, q = (np.cumsum(side.cells)[1::2] / side.n for side in (reference, current))
+    last = np.searchsorted(p, p + _SPIKE / 5, side="right") - 1
+    more = (q[last] - q) - (p[last] - p)
+    place = int(np.argmax(more))
+    first, end = place, int(last[place])
+    if more[place] < max(_SPIKE, _SPIKE_ROWS / current.n) or end == first:
+        return []
+    before = int(np.searchsorted(p, p[first] - _SPIKE / 5))
+    beside = max(float(more[end]), float((q[first] - q[before]) - (p[first] - p[before])))
+    if beside > more[place] / 3:
+        return []
+    while q[first + 1] - q[first] < _SPIKE / 50 and first + 1 < end:
+        first += 1
+    while q[end] - q[end - 1] < _SPIKE / 50 and first + 1 < end:
+        end -= 1
+    low, high = number(float(spec.edges[first])), number(float(spec.edges[end]))
+    where = f"at about {low}" if low == high else f"between {low} and {high}"
+    return [(float(more[place]), f"a spike {where}: {percent(p[end] - p[first])} → {percent(q[end] - q[first])}")]

