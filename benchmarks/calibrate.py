@@ -71,10 +71,10 @@ def history_from(spec: ColumnSpec, windows: Counts, groups: Counts | None = None
 
 # --- 1: false alarms -----------------------------------------------------------------------------
 
-FEWEST, MOST = 4000, 32_000
+FEWEST, MOST = 4000, 20_000
 """Windows that a cell tests: doubled until each level's interval lies on one side of its bound."""
 LOOSE = ("AR(1) 0.9", 30)
-"""Rows this dependent, known from this many windows, may reach four times the nominal share; all others twice."""
+"""Rows this dependent, known from no more windows, may reach four times the nominal share; all others twice."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Cell:
 
     @property
     def bound(self) -> int:
-        return 4 if self.kind == LOOSE[0] and self.known == f"production, {LOOSE[1]}" else 2
+        return 4 if self.kind == LOOSE[0] and int(self.known.split()[-1]) <= LOOSE[1] else 2
 
     def share(self, alpha: float) -> tuple[float, float, float]:
         """The share below a level and its 95 % interval; windows of one baseline share its luck."""
@@ -130,12 +130,12 @@ def false_alarms(kind: str, n: int, baseline: int, *, scale: float = 1.0) -> Cel
     per = 1 if baseline <= n else 4
     p_values: list[list[float]] = []
     while True:
-        wanted = max(int(FEWEST * scale), 2 * len(p_values) * per) // per
+        wanted = min(max(int(FEWEST * scale), 2 * len(p_values) * per), max(int(MOST * scale), 1)) // per
         while len(p_values) < wanted:
             tests = _windows_of(rng, kind, n, baseline, per=per)
             p_values.append([test.p_value if test.can_tell else 1.0 for test in tests])
         cell = Cell(kind, n, baseline, _known(n, baseline, kind), np.array(p_values), 0.0, 0.0)
-        if cell.decided() or cell.p.size >= MOST * scale:
+        if cell.decided() or cell.p.size > (MOST * scale) - per:
             break
     told = np.array([test.can_tell for _ in range(40) for test in _windows_of(rng, kind, n, baseline, per=1)])
     exact = float(np.quantile(cell.p, ALPHAS[0]))

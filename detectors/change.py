@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.special import ndtri, stdtr
 
-from detectors.effective_size import Dependence, independent, measure, measure_score
+from detectors.effective_size import Dependence, Entities, independent, measure, measure_score
 from detectors.intervals import two_share_p_value
 from detectors.null_law import NullLaw
 from detectors.profiles import (
@@ -47,12 +47,15 @@ class History:
         Share of each window that lies outside the range of all others, shape ``(W,)``; zeros for categories.
     constant
         Whether any window of some size held a single value.
+    entities
+        The rows are not of windows but of groups of entities of the window that is judged.
     """
 
     bins: IntArray
     groups: IntArray | None = None
     beyond: FloatArray = field(default_factory=lambda: np.zeros(0))
     constant: bool = False
+    entities: Entities | None = None
 
     def __len__(self) -> int:
         return len(self.bins)
@@ -138,6 +141,8 @@ class ChangeTest:
             "design_effect": round(self.dependence.effect, 4),
             "baseline_windows": self.dependence.n_windows,
         }
+        if self.dependence.entities is not None:
+            told |= {"baseline_windows": 0, "entity_groups": self.dependence.n_windows}
         if assumed:
             told["assumes"] = "rows are independent: the baseline has too few windows to measure it"
         if self.dependence.memory > 1:
@@ -183,18 +188,24 @@ def change(
     counts = bins_of(spec, reference, current)
     r, c = counts.reference, counts.current
     past = history.bins if history is not None else np.zeros((0, len(r)), dtype=np.int64)
-    groups = None if history is None else history.groups
+    how = _How() if history is None else _How(history.groups, history.entities)
     span = (float(windows), reference_windows)
     parts: dict[Part, float] = {}
     law, dependence = None, independent(1)
     if r[:-1].sum() and c[:-1].sum():
         value_counts = _value_columns(spec, r[:-1], c[:-1], past[:, :-1])
-        parts["values"], law, dependence = _values_part(*value_counts, groups=groups, span=span)
+        parts["values"], law, dependence = _values_part(*value_counts, how=how, span=span)
         if not isinstance(spec, CategoricalSpec) and len(r) > 3:
-            parts["level"] = _level_part(r[:-1], c[:-1], past[:, :-1], groups=groups, span=span)
+            parts["level"] = _level_part(r[:-1], c[:-1], past[:, :-1], how=how, span=span)
     if (r[-1] or c[-1]) and r.sum() and c.sum():
         sides = (int(r[-1]), int(r.sum())), (int(c[-1]), int(c.sum()))
-        parts["missing"] = share_test(*sides, past=(past[:, -1], past.sum(axis=1)), groups=groups, span=span)
+        parts["missing"] = share_test(
+            *sides,
+            past=(past[:, -1], past.sum(axis=1)),
+            groups=how.groups,
+            span=span,
+            entities=how.entities,
+        )
     if isinstance(reference, CategoricalProfile) and isinstance(current, CategoricalProfile) and current.unseen:
         parts["new"] = _new_part(reference, current, dependence, past)
     if not parts:
@@ -205,7 +216,7 @@ def change(
     if law is None:
         return ChangeTest(p_value, part, parts, law, dependence)
     factor = law.mean / len(law.spectrum) / (1 / n + 1 / m)
-    own, shared = dependence.spread(n, span[0]), dependence.spread(m, max(1.0, span[1]))
+    own, shared = dependence.spread(n, span[0]), dependence.reference_spread(m, span[1])
     alike = (dependence.first_lag * own + shared) / (own + shared)
     return ChangeTest(p_value, part, parts, law, dependence, dependence.can_tell, alike, factor)
 
@@ -217,6 +228,7 @@ def share_test(
     past: tuple[IntArray, IntArray] | None = None,
     groups: IntArray | None = None,
     span: tuple[float, float] = (1.0, 1.0),
+    entities: Entities | None = None,
 ) -> float:
     """How likely is a difference this large between two shares ``(hits, rows)``, as far as such a share wanders?
 
@@ -227,7 +239,7 @@ def share_test(
     if past is None or len(past[0]) == 0:
         return plain
     hits, rows = past
-    dependence = measure(np.stack([hits, rows - hits], axis=1), groups)
+    dependence = measure(np.stack([hits, rows - hits], axis=1), groups, entities=entities)
     if not dependence.n_windows:
         return plain
     if not dependence.can_tell:
@@ -236,16 +248,24 @@ def share_test(
     pooled = (k + j) / (n + m)
     if pooled in (0.0, 1.0):
         return 1.0
-    spread = dependence.spread(n, span[0]) + dependence.spread(m, span[1])
+    spread = dependence.spread(n, span[0]) + dependence.reference_spread(m, span[1])
     distance = (k / n - j / m) ** 2 / (pooled * (1 - pooled))
     return max(plain, 2 * float(stdtr(min(dependence.df, 1e9), -math.sqrt(distance / spread))))
+
+
+@dataclass(frozen=True)
+class _How:
+    """How the rows of a history belong together: by phase, or by groups of entities."""
+
+    groups: IntArray | None = None
+    entities: Entities | None = None
 
 
 # --- the parts -----------------------------------------------------------------------------------
 
 
 def _values_part(
-    reference: IntArray, current: IntArray, past: IntArray, *, groups: IntArray | None, span: tuple[float, float]
+    reference: IntArray, current: IntArray, past: IntArray, *, how: _How, span: tuple[float, float]
 ) -> tuple[float, NullLaw, Dependence]:
     """The quadratic distance of pooled bins and its law; pooled again where rows turn out to be worth less."""
     n, m = float(current.sum()), float(reference.sum())
@@ -257,7 +277,9 @@ def _values_part(
         starts = pool(reference + current, enough)
         r, c = np.add.reduceat(reference, starts), np.add.reduceat(current, starts)
         before = np.add.reduceat(past, starts, axis=1) if len(past) else past
-        dependence = measure(before, groups) if len(past) and len(r) > 1 else independent(len(r) - 1)
+        dependence = (
+            measure(before, how.groups, entities=how.entities) if len(past) and len(r) > 1 else independent(len(r) - 1)
+        )
         if dependence.effect < 1.5 * worth or len(r) < 3:
             break
         worth = min(dependence.effect, min(n, m) / (2 * MIN_EXPECTED))
@@ -270,17 +292,17 @@ def _values_part(
 
 
 def _level_part(
-    reference: IntArray, current: IntArray, past: IntArray, *, groups: IntArray | None, span: tuple[float, float]
+    reference: IntArray, current: IntArray, past: IntArray, *, how: _How, span: tuple[float, float]
 ) -> float:
     n, m = float(current.sum()), float(reference.sum())
     pooled = (reference + current) / (n + m)
     scores = normal_scores(pooled)
     if scores is None:
         return 1.0
-    dependence = measure_score(past, scores, groups) if len(past) else independent(1)
+    dependence = measure_score(past, scores, how.groups, entities=how.entities) if len(past) else independent(1)
     if not dependence.can_tell:
         return 1.0
-    spread = dependence.spread(n, span[0]) + dependence.spread(m, span[1])
+    spread = dependence.spread(n, span[0]) + dependence.reference_spread(m, span[1])
     moved = float(scores @ (current / n - reference / m))
     return probability(2 * float(stdtr(min(dependence.df, 1e9), -abs(moved) / math.sqrt(spread))))
 

@@ -8,7 +8,7 @@ reason, and no model of it is needed (Rao & Scott, 1984, second order).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,19 @@ MIN_WINDOWS = 8
 """With fewer windows in the baseline their variance says too little, and rows are assumed to be independent."""
 MIN_FREEDOM = 4.0
 """With fewer degrees of freedom left, how far shares wander cannot be told."""
+
+
+@dataclass(frozen=True)
+class Entities:
+    """The "windows" are groups of entities of one window, so that rows depend on each other within groups only.
+
+    Parameters
+    ----------
+    reference
+        How many times more of the reference's rows are worth one than of the window's.
+    """
+
+    reference: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +60,8 @@ class Dependence:
     n_windows: int = 0
     first_lag: float = 0.0
     """Autocorrelation of neighbouring windows."""
+    entities: Entities | None = None
+    """What was measured are groups of entities, not windows."""
 
     @property
     def effect(self) -> float:
@@ -69,9 +84,14 @@ class Dependence:
         excess = (self.effect - 1) * max(1 / each, 1 / self.rows)
         return (chance + excess * min(self.memory, windows)) / windows
 
+    def reference_spread(self, rows: float, windows: float) -> float:
+        """The same for the reference, whose rows may be worth more or less than the window's."""
+        plain = self.spread(rows, max(1.0, windows))
+        return plain if self.entities is None else max(1 / rows, plain * self.entities.reference)
+
     def law(self, n: float, reference: float, *, windows: float = 1.0, reference_windows: float = 1.0) -> NullLaw:
         """The law of the distance between a window of ``n`` rows and a reference, without change."""
-        total = self.spread(n, windows) + self.spread(reference, max(1.0, reference_windows))
+        total = self.spread(n, windows) + self.reference_spread(reference, reference_windows)
         return NullLaw(self.design * (total / self.effect), self.df)
 
 
@@ -80,7 +100,7 @@ def independent(freedom: int) -> Dependence:
     return Dependence(np.ones(max(1, freedom)))
 
 
-def measure(windows: IntArray, groups: IntArray | None = None) -> Dependence:
+def measure(windows: IntArray, groups: IntArray | None = None, *, entities: Entities | None = None) -> Dependence:
     """Measure the dependence on the counts of baseline windows.
 
     Parameters
@@ -89,11 +109,14 @@ def measure(windows: IntArray, groups: IntArray | None = None) -> Dependence:
         Rows in each bin, shape ``(W, B)``, in the order of time; bins pooled so that none is rare.
     groups
         For seasonal baselines the phase of each window, shape ``(W,)``: windows are compared with their own phase.
+    entities
+        The rows of ``windows`` are of groups of entities, not of windows.
 
     Returns
     -------
     Dependence
-        Independence is assumed with fewer than ``MIN_WINDOWS`` windows (less the phases).
+        Independence is assumed with fewer than ``MIN_WINDOWS`` windows (less the phases); with as few groups of
+        entities it cannot be told.
     """
     sizes = windows.sum(axis=1)
     keep = sizes > 0
@@ -102,15 +125,18 @@ def measure(windows: IntArray, groups: IntArray | None = None) -> Dependence:
     freedom = windows.shape[1] - 1
     n_groups = 1 if groups is None else len(np.unique(groups))
     if freedom < 1 or len(windows) - n_groups + 1 < MIN_WINDOWS:
-        return independent(freedom)
+        return _too_few(freedom, len(windows), entities)
     shares = windows.sum(axis=0) / windows.sum()
     filled = shares > 0
     centre = _centres(windows, groups)
     moved = (windows / sizes[:, np.newaxis] - centre)[:, filled] / np.sqrt(shares[filled])
-    return of_deviations(moved * np.sqrt(sizes)[:, np.newaxis], freedom, rows=float(sizes.mean()), n_groups=n_groups)
+    moved = moved * np.sqrt(sizes)[:, np.newaxis]
+    return _of(moved, freedom, rows=float(sizes.mean()), n_groups=n_groups, entities=entities)
 
 
-def measure_score(windows: IntArray, weights: FloatArray, groups: IntArray | None = None) -> Dependence:
+def measure_score(
+    windows: IntArray, weights: FloatArray, groups: IntArray | None = None, *, entities: Entities | None = None
+) -> Dependence:
     """As :func:`measure`, for one weighted sum of the shares: ``weights`` of mean 0 and variance 1, shape ``(B,)``."""
     sizes = windows.sum(axis=1)
     keep = sizes > 0
@@ -118,19 +144,35 @@ def measure_score(windows: IntArray, weights: FloatArray, groups: IntArray | Non
     groups = None if groups is None else groups[keep]
     n_groups = 1 if groups is None else len(np.unique(groups))
     if len(windows) - n_groups + 1 < MIN_WINDOWS:
-        return independent(1)
+        return _too_few(1, len(windows), entities)
     moved = (windows / sizes[:, np.newaxis] - _centres(windows, groups)) @ weights * np.sqrt(sizes)
-    return of_deviations(moved[:, np.newaxis], 1, rows=float(sizes.mean()), n_groups=n_groups)
+    return _of(moved[:, np.newaxis], 1, rows=float(sizes.mean()), n_groups=n_groups, entities=entities)
 
 
-def of_deviations(moved: FloatArray, freedom: int, *, rows: float, n_groups: int = 1) -> Dependence:
+def _too_few(freedom: int, n_windows: int, entities: Entities | None) -> Dependence:
+    if entities is None or freedom < 1:
+        return independent(freedom)
+    return Dependence(np.ones(freedom), 0.0, n_windows=n_windows, entities=entities)
+
+
+def _of(moved: FloatArray, freedom: int, *, rows: float, n_groups: int, entities: Entities | None) -> Dependence:
+    found = of_deviations(moved, freedom, rows=rows, n_groups=n_groups, ordered=entities is None)
+    return found if entities is None else replace(found, rows=math.inf, entities=entities)
+
+
+def of_deviations(
+    moved: FloatArray, freedom: int, *, rows: float, n_groups: int = 1, ordered: bool = True
+) -> Dependence:
     """The dependence shown by standardised deviations √n (q − p) / √p of shape ``(W, B)``, in the order of time.
+
+    Without an order (``ordered=False``) they have no memory.
 
     Notes
     -----
     Σ λ² of an estimated covariance is too large by the noise of the estimate: it is corrected (Bai & Saranadasa,
     1996), and the eigenvalues are drawn together until they agree with it.  Windows that resemble the ones before
-    count as fewer windows.
+    count as fewer windows.  The tail of the law is ruled by the largest eigenvalues, so its degrees of freedom are as
+    many as the estimate of Σ λ² has, (Σ λ²)² / Σ λ⁴ for each window, and not those of the better known Σ λ.
     """
     n_windows = len(moved)
     gram = moved @ moved.T if n_windows < moved.shape[1] else moved.T @ moved
@@ -139,7 +181,7 @@ def of_deviations(moved: FloatArray, freedom: int, *, rows: float, n_groups: int
     if total <= 0:
         return Dependence(np.ones(freedom), n_windows - n_groups, 1.0, rows, n_windows)
     nu = max(1.0, total**2 / float((squares**2).sum()))
-    memory, first = _memory(moved, total, nu)
+    memory, first = _memory(moved, total, nu) if ordered else (1.0, 0.0)
     df = n_windows / memory - n_groups
     if df < MIN_FREEDOM:
         return Dependence(np.full(freedom, max(1.0, total / n_windows / freedom)), df, memory, rows, n_windows, first)
@@ -154,7 +196,7 @@ def of_deviations(moved: FloatArray, freedom: int, *, rows: float, n_groups: int
     values = mean + math.sqrt(min(1.0, share)) * (values - mean)
     values = np.maximum(values, 1e-9 * mean)
     design = values * max(1.0, 1.0 / mean)
-    nu = float(design.sum()) ** 2 / float((design**2).sum())
+    nu = float((design**2).sum()) ** 2 / float((design**4).sum())
     return Dependence(design, nu * df, memory, rows, n_windows, first)
 
 

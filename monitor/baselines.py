@@ -32,7 +32,7 @@ from detectors.profiles import (
     thin,
 )
 from detectors.seasonal import MIN_CYCLES, choose
-from monitor import counting, joint, windows
+from monitor import counting, entities, joint, windows
 from monitor.budget import effective_tests
 from monitor.config import Config, ModelConfig, RangeBaseline, RollingBaseline
 from monitor.models import CYCLES, DECISION, SCORE, Baseline, Check, Roles, StoredProfile, Verdict, Window
@@ -80,6 +80,8 @@ def baseline_hash(model: ModelConfig, roles: Roles) -> str:
     }
     if roles.champion is not None:
         told["champion"] = roles.champion
+    if model.entity:
+        told["entity"] = model.entity
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -127,9 +129,12 @@ def build(
         )
     segments = segment_values(specs, roles, model)
     profiles: list[StoredProfile] = []
+    worth: dict[str, float] = {}
     for part in cut:
-        rows = joint.Sampled(rows_of(part), joint.columns_of(specs, model))
+        seen = entities.Grouped(rows_of(part), specs if model.entity else {})
+        rows = joint.Sampled(seen, joint.columns_of(specs, model))
         counts = counting.count(rows, specs, segments=segments)
+        worth |= entities.effects(seen.measure())
         if counts.n_rows:
             profiles += [*stored_profiles(name, part, counts), *joint.stored(name, part, rows.measure())]
     columns = _columns(specs, [p for p in profiles if p.segment is None])
@@ -137,6 +142,7 @@ def build(
         "roles": _roles_dict(roles),
         "segments": segments,
         "windows": len({p.window.start for p in profiles}),
+        "entity_effects": worth,
     }
     baseline = store.save_baseline(
         name,

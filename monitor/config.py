@@ -806,6 +806,8 @@ class ModelConfig(ModelDefaults):
     """SQL condition on the rows, e.g. `environment = 'prod'`."""
     key: Names | None = None
     """Columns that name one request; joins labels, features and offline values, and finds duplicates."""
+    entity: Names | None = None
+    """Columns that name whom a request is about, e.g. `[customer_id]`: rows of one are no independent evidence."""
     model_version: NonEmpty | None = None
     """Column with the version of the model."""
     prediction: NonEmpty | None = None

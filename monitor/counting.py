@@ -23,6 +23,7 @@ from monitor.models import DECISION, SCORE
 TIME = "__time__"
 VERSION = "__version__"
 LABEL = "__label__"
+ENTITY = "__entity__"
 OTHER = "(other)"
 
 

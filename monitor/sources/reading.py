@@ -29,6 +29,7 @@ from monitor.sources.errors import PermanentSourceError, missing
 from monitor.sources.prefetch import prefetch
 from monitor.sources.roles import from_json, own_labels, resolve, spelled_out
 from monitor.sources.shapes import (
+    ENTITY,
     LABEL,
     LABEL_TIME,
     TIME,
@@ -228,7 +229,13 @@ class Source:
                 info = infos[column]
                 flags = how == "text" and info.kind == "bool"
                 reads[name] = Read(column, "bool" if flags else how, info)  # type: ignore[arg-type]
+        reads |= self._entity_reads(model, infos)
         return reads
+
+    def _entity_reads(self, model: ModelConfig, infos: dict[str, ColumnInfo]) -> dict[str, Read]:
+        """The columns of the model's entity, where the relation has all of them."""
+        names = model.entity or []
+        return {f"{ENTITY}{at}": _raw_read(infos[n]) for at, n in enumerate(names) if set(names) <= set(infos)}
 
     def _feature_join(self, model: ModelConfig, features: dict[str, str], reads: dict[str, Read]) -> Join:
         other = Relation(table=model.features.table)
@@ -290,6 +297,7 @@ class Source:
             )
         if VERSION in raw.schema.names:
             arrays[VERSION] = normal.to_text(_column(raw, VERSION)).cast(pa.string())
+        arrays |= _entities(raw)
         return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
     def _decisions(self, values: pa.Array, model: ModelConfig, roles: Roles) -> pa.Array:
@@ -627,6 +635,7 @@ class Source:
             if column in infos:
                 flags = how == "text" and infos[column].kind == "bool"
                 reads[name] = Read(column, "bool" if flags else how, infos[column])  # type: ignore[arg-type]
+        reads |= self._entity_reads(model, infos)
         if model.features.from_ in infos and not features:
             features = dict(roles.features)
             reads["__json__"] = Read(model.features.from_, "raw", infos[model.features.from_])
@@ -788,13 +797,21 @@ def _shape_loose(
             )
         elif name == VERSION:
             arrays[name] = normal.to_text(values).cast(pa.string())
-        elif name != "__json__":
+        elif name != "__json__" and not name.startswith(ENTITY):
             arrays[name] = _feature(values, features.get(name, "categorical"), kinds.get(name, "text"))
+    arrays |= _entities(raw)
     if loose is not None:
         arrays |= {n: normal.from_python([row.get(n) for row in loose], k) for n, k in features.items()}
     if SCORE in arrays and DECISION not in arrays and model.threshold is not None:
         arrays[DECISION] = pc.greater_equal(pc.if_else(pc.is_nan(arrays[SCORE]), None, arrays[SCORE]), model.threshold)
     return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
+
+
+def _entities(raw: pa.RecordBatch) -> dict[str, pa.Array]:
+    """The entity of each row as one text; null where a part of it is."""
+    parts = [_column(raw, name) for name in raw.schema.names if name.startswith(ENTITY)]
+    spelled = [p.cast(pa.string()) if pa.types.is_integer(p.type) else normal.whole_text(p) for p in parts]
+    return {ENTITY: pc.binary_join_element_wise(*spelled, "\x1f")} if parts else {}
 
 
 def _gathered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

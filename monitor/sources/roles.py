@@ -101,6 +101,7 @@ def _configured(model: ModelConfig, here: Mapping[str, ColumnInfo], *, where: st
     named: dict[str, list[str]] = {
         "time": [model.time.column],
         "key": list(model.key or []),
+        "entity": list(model.entity or []),
         "score": [model.score.column] if model.score.column else [],
         "decision": [model.prediction] if model.prediction else [],
         "version": [model.model_version] if model.model_version else [],

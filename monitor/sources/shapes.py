@@ -18,6 +18,7 @@ TIME = "__time__"
 LABEL = "__label__"
 LABEL_TIME = "__label_time__"
 VERSION = "__version__"
+ENTITY = "__entity__"
 
 
 @dataclass(frozen=True)
