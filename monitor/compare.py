@@ -323,6 +323,7 @@ def _differences(scope: Scope, pairing: Pairing, known: SoFar) -> list[Result]:
             detail |= {"only_challenger_right": only_challenger, "only_champion_right": only_champion}
         told = known.waiting is None and verdict is not Verdict.NO_DATA
         value, interval = (found.value, _interval(found)) if told else (None, None)
+        n = found.n if found.value is not None else known.counts.n_labelled
         if reason:
             detail["reason"] = reason
         elif found.value is not None:
@@ -330,7 +331,7 @@ def _differences(scope: Scope, pairing: Pairing, known: SoFar) -> list[Result]:
         results.append(
             scope.result(
                 Check.PERFORMANCE, f"{metric}_difference", segment=f"version={pairing.challenger}",
-                value=value, interval=interval, verdict=verdict, n_current=known.counts.n_labelled, kind="realized",
+                value=value, interval=interval, verdict=verdict, n_current=n, kind="realized",
                 label_coverage=coverage, detail=detail,
             )
         )  # fmt: skip

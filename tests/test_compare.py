@@ -18,6 +18,7 @@ from monitor.config import Config
 from monitor.config_file import ConfigErrors
 from monitor.config_file import load as load_config
 from monitor.models import PAIRS, Check, Job, Result, Verdict
+from monitor.reports.site import build_site
 from monitor.service import Service
 from monitor.store import ALL, Store
 
@@ -75,16 +76,23 @@ def landed(asked: Sequence[dict[str, Any]], *, after: timedelta = DAY) -> list[d
     return [{"request_id": each["key"], "label": each["label"], "landed": each["at"] + after} for each in asked]
 
 
-def write(path: Path, **tables: list[dict[str, Any]]) -> None:
-    engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.NullPool)
-    kinds = {str: sa.Text, float: sa.Float, int: sa.Integer, datetime: sa.Text}
+def write(where: Path | str, **tables: list[dict[str, Any]]) -> None:
+    engine = sa.create_engine(f"sqlite:///{where}" if isinstance(where, Path) else where, poolclass=sa.NullPool)
+    text = engine.dialect.name == "sqlite"
+    kinds = {str: sa.Text, float: sa.Float, int: sa.Integer, datetime: sa.Text if text else sa.DateTime(timezone=True)}
     with engine.begin() as connection:
         for name, rows in tables.items():
-            columns = [sa.Column(column, kinds[type(value)]) for column, value in rows[0].items()]
+            types = {
+                column: type(value) for row in reversed(rows) for column, value in row.items() if value is not None
+            }
+            columns = [sa.Column(column, kinds[types.get(column, int)]) for column in rows[0]]
             table = sa.Table(name, sa.MetaData(), *columns)
             table.create(connection)
             spelled = [
-                {key: value.isoformat() if isinstance(value, datetime) else value for key, value in row.items()}
+                {
+                    key: value.isoformat() if text and isinstance(value, datetime) else value
+                    for key, value in row.items()
+                }
                 for row in rows
             ]
             connection.execute(table.insert(), spelled)
@@ -250,24 +258,43 @@ def test_without_labels_the_versions_agreement_is_told_with_the_inputs(tmp_path:
     assert service.store.windows("credit", Job.LABELS) == []
 
 
-def test_versions_are_told_apart_in_files_and_by_numbers_as_well(tmp_path: Path) -> None:
+def test_versions_are_told_apart_by_numbers_in_files_and_databases(tmp_path: Path, postgres_url: str) -> None:
     asked = requests(days=4)
     rows = rows_apart(asked, versions=("3", "4"))
     folder = tmp_path / "lake"
     folder.mkdir()
-    table = pa.Table.from_pylist([row | {"model_version": int(row["model_version"])} for row in rows])
-    pq.write_table(table, folder / "predictions.parquet")
+    numbered = [row | {"model_version": int(row["model_version"])} for row in rows]
+    pq.write_table(pa.Table.from_pylist(numbered), folder / "predictions.parquet")
     pq.write_table(pa.Table.from_pylist(landed(asked)), folder / "labels.parquet")
     told = config(tmp_path, source=str(folder), compare={"champion": 3})
     service = lived(tmp_path, told, until=4)
     assert {r.n_current for r in service.store.results("credit", metric="n_rows")} == {PER_DAY}
     write(tmp_path / "log.db", predictions=rows, labels=landed(asked))
-    other = tmp_path / "sql"
-    other.mkdir()
-    same = lived(other, config(other, source=f"sqlite:///{tmp_path / 'log.db'}", compare={"champion": "3"}), until=4)
-    for metric in ("decision_disagreement", "score_difference", "brier_difference"):
-        values = [[r.value for r in compared(each, metric, version="4")] for each in (service, same)]
-        assert values[0] == pytest.approx(values[1]), metric
+    write(postgres_url, predictions=numbered, labels=landed(asked))
+    for name, url in (("sqlite", f"sqlite:///{tmp_path / 'log.db'}"), ("postgres", postgres_url)):
+        (tmp_path / name).mkdir()
+        same = lived(tmp_path / name, config(tmp_path / name, source=url, compare={"champion": "3"}), until=4)
+        for metric in ("decision_disagreement", "score_difference", "brier_difference"):
+            values = [[r.value for r in compared(each, metric, version="4")] for each in (service, same)]
+            assert values[0] == pytest.approx(values[1]), (name, metric)
+
+
+def test_shadow_rows_in_a_table_of_their_own_come_by_a_query(tmp_path: Path) -> None:
+    asked = requests(days=5)
+    rows = rows_apart(asked)
+    tables = {name: [row for row in rows if row["model_version"] == name] for name in ("v3", "v4")}
+    write(tmp_path / "log.db", live=tables["v3"], shadow=tables["v4"], predictions=rows, labels=landed(asked))
+    columns = "request_id, at, amount, model_version, score, declined"
+    query = f"SELECT {columns} FROM live UNION ALL SELECT {columns} FROM shadow"
+    found = []
+    for name, relation in (("query", {"table": None, "query": query}), ("table", {})):
+        folder = tmp_path / name
+        folder.mkdir()
+        told = config(folder, source=f"sqlite:///{tmp_path / 'log.db'}", compare={"champion": "v3"}, **relation)
+        service = lived(folder, told, until=5)
+        found.append([(r.metric, r.value) for r in service.store.results("credit") if r.of_versions])
+    assert found[0] == found[1]
+    assert len(found[0]) == 8 * 3
 
 
 # --- columns of their own --------------------------------------------------------------------------
@@ -346,6 +373,31 @@ def test_a_message_is_sent_once_and_only_where_it_is_asked_for(tmp_path: Path) -
     service = lived(tmp_path, told, until=9, days=[6, 9])
     assert sum(service.store.outbox_counts()["terminal"].values()) == 1
     assert service.store.incidents("credit") == []
+
+
+# --- pages -----------------------------------------------------------------------------------------
+
+
+def test_the_pages_say_who_is_better_since_when_and_on_how_many_requests(tmp_path: Path) -> None:
+    asked = requests(days=9, skill=0.9)
+    write(tmp_path / "log.db", predictions=rows_apart(asked), labels=landed(asked))
+    told = config(tmp_path, compare={"champion": "v3", "metrics": ["brier", "error"]})
+    service = lived(tmp_path, told, until=9)
+    now = START + 9 * DAY + timedelta(hours=1)
+    build_site(service.store, told, now=now, out=tmp_path / "site")
+    page = (tmp_path / "site" / "credit" / "index.html").read_text()
+    known = [r for r in compared(service, "brier_difference") if r.value is not None]
+    assert "v4 beside v3" in page
+    assert f"On {known[-1].n_current:,} same requests: Brier score −0." in page
+    first = next(r for r in known if r.detail["standing"] == "better")
+    assert f"better since {first.window.start.day} Mar 2026" in page
+    assert "labels of later windows are still landing" in page
+    assert 'class="bf"' in page
+    windows = sorted((tmp_path / "site" / "credit").glob("2026*.html"))
+    assert "Versions on the same requests" in windows[0].read_text()
+    # What is said of a challenger neither is a segment nor changes what is said of the window.
+    assert "version=v4" not in page
+    assert "beyond its limit" not in page
 
 
 # --- the config ------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from detectors.display import describe
 from detectors.profiles import CategoricalProfile, ColumnProfile, NumericProfile, ProfileError
 from monitor.config import Config
 from monitor.models import Baseline, Check, Incident, IncidentState, Mute, Result, Verdict, Window
-from monitor.reports import svg, views
+from monitor.reports import svg, versions, views
 from monitor.reports.files import (
     evidently_page_path,
     feature_page_path,
@@ -149,6 +149,7 @@ class ModelSite:
         self.store, self.config, self.model = store, config, facts
         self.root, self.zone, self.now = root, zone, now
         self.folder = safe_name(facts.name)
+        self.beside = versions.Beside(facts)
         self.min_rows = config.reports.min_category_rows
         self.summaries = {w.window: views.summarise(facts, w) for w in facts.windows}
         self.verdicts = {window: summary.verdict for window, summary in self.summaries.items()}
@@ -272,6 +273,7 @@ class ModelSite:
             "skew": views.lines(facts, Check.SKEW) if config.skew else None,
             "quality": facts.of(Check.QUALITY),
             "quality_bad": views.lines(facts, Check.QUALITY, only_bad=True),
+            "versions": self.beside.at(facts.window, self.zone),
             "segments": segments,
             "hidden_segments": plural(hidden, "segment") if hidden else "",
             "numbers": [self._numbers(r) for r in _in_order(facts.results, min_rows=self.min_rows)],
@@ -315,6 +317,7 @@ class ModelSite:
             "mutes": [self._mute(m) for m in self.model.mutes],
             "open": [views.incident_view(i, zone=self.zone) for i in self.open_incidents()],
             "closed": [views.incident_view(i, zone=self.zone) for i in closed[:50]],
+            "versions": self.beside.at(None, self.zone),
             "matrix": self._matrix(last) if last else [],
             "charts": self._model_charts(last) if last else [],
             "windows": [self.cell(w) for w in reversed(self.model.windows)],

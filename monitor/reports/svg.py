@@ -151,3 +151,45 @@ def line_chart(
             _n(float(y(level)) + 4), f"{level:.2g}"
         )
     return parts + Markup('<path class="bd" d="{}"/><path class="cu" d="{}"/></svg>').format(band, path)
+
+
+def band_chart(
+    values: Sequence[float | None],
+    label: str,
+    *,
+    bounds: Sequence[tuple[float, float] | None],
+    width: int = 520,
+    height: int = 130,
+) -> Markup:
+    """A difference over the windows with its interval as a band, and zero dotted; the first, wide ones are cut off."""
+    pairs = [(v, b) for v, b in zip(values, bounds, strict=True) if v is not None and b is not None]
+    spread = sorted(b[1] - b[0] for _, b in pairs)
+    wide = 2 * spread[len(spread) // 2] if spread else 1.0
+    ends = [end for v, b in pairs for end in (max(b[0], v - wide), min(b[1], v + wide))]
+    known = [end for end in [0.0, *ends, *(v for v in values if v is not None)] if math.isfinite(end)]
+    low, high = min(known), max(known)
+    pad = (high - low) * 0.08 or 0.05
+    low, high = low - pad, high + pad
+    step = (width - 64) / max(1, len(values) - 1)
+
+    def y(value: float) -> str:
+        return _n(4 + (height - 8) * (high - min(max(value, low), high)) / (high - low))
+
+    upper, lower, path, pen = "", "", "", "M"
+    for i, (value, pair) in enumerate(zip(values, bounds, strict=True)):
+        if value is None or pair is None:
+            continue
+        x = _n(56 + i * step)
+        upper += f"{'M' if not upper else 'L'}{x},{y(pair[1])}"
+        lower = f"L{x},{y(pair[0])}" + lower
+        path += f"{pen}{x},{y(value)}"
+        pen = "L"
+    parts = _open("c", width, height, label)
+    parts += Markup('<path class="bf" d="{}{}z"/><path class="re" d="M50,{}H{}"/>').format(upper, lower, y(0.0), width)
+    shown: list[float] = []
+    for level in (0.0, high - pad, low + pad):
+        if all(abs(level - other) > 0.12 * (high - low) for other in shown):
+            shown.append(level)
+            text = f"{level:+.2g}".replace("-", "−") if level else "0"
+            parts += Markup('<text x="46" y="{}" text-anchor="end">{}</text>').format(_n(float(y(level)) + 4), text)
+    return parts + Markup('<path class="cu" d="{}"/></svg>').format(path)
