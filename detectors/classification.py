@@ -59,7 +59,9 @@ class Measure:
     ``n`` is the number of predictions that the value rests on (its denominator).  When ``value`` is ``None`` then so
     are ``low`` and ``high``, and ``reason`` is one of ``no_predictions``, ``no_labels``, ``no_positives``,
     ``no_negatives``, ``one_class``, ``no_decisions``, ``no_predicted_positives``, ``no_scores``,
-    ``scores_not_probabilities``.
+    ``scores_not_probabilities``; or ``never_labelled``, where a part of the predictions can have no label: then
+    ``bounds`` are what the value can be whatever those labels would have been, and ``chance`` the bounds with the
+    sampling error of the labels on either side (see ``detectors/bounds.py``).
     """
 
     value: float | None
@@ -67,6 +69,8 @@ class Measure:
     high: float | None = None
     n: int = 0
     reason: str | None = None
+    bounds: tuple[float, float] | None = None
+    chance: tuple[float, float] | None = None
 
 
 def _undefined(reason: str, n: int = 0) -> Measure:
@@ -383,6 +387,7 @@ class ThresholdRow:
     precision: Measure
     recall: Measure
     f1: Measure
+    specificity: Measure
     positive_rate: Measure
 
 
@@ -402,6 +407,7 @@ def threshold_table(counts: ScoreLabels, thresholds: Sequence[float], *, level: 
                 precision=precision(tally),
                 recall=recall(tally),
                 f1=f1(tally),
+                specificity=specificity(tally),
                 positive_rate=rate or _undefined("no_scores" if counts.n else "no_predictions"),
             )
         )

@@ -289,7 +289,7 @@ def _pooled_start(landed: Landed, law: DelayLaw, factor: FloatArray) -> float:
 # --- measures --------------------------------------------------------------------------------------
 
 
-class _Counts(NamedTuple):
+class Counts(NamedTuple):
     """Expected counts once all labels are in: by decision and class, and positives and labels over all decisions."""
 
     tp: float
@@ -300,28 +300,28 @@ class _Counts(NamedTuple):
     labels: float
 
 
-def _precision(c: _Counts) -> tuple[float, float, str]:
+def _precision(c: Counts) -> tuple[float, float, str]:
     return c.tp, c.tp + c.fp, "no_predicted_positives"
 
 
-def _recall(c: _Counts) -> tuple[float, float, str]:
+def _recall(c: Counts) -> tuple[float, float, str]:
     return c.tp, c.tp + c.fn, "no_positives"
 
 
-def _specificity(c: _Counts) -> tuple[float, float, str]:
+def _specificity(c: Counts) -> tuple[float, float, str]:
     return c.tn, c.tn + c.fp, "no_negatives"
 
 
-def _accuracy(c: _Counts) -> tuple[float, float, str]:
+def _accuracy(c: Counts) -> tuple[float, float, str]:
     return c.tp + c.tn, c.tp + c.fp + c.fn + c.tn, "no_decisions"
 
 
-def _prevalence(c: _Counts) -> tuple[float, float, str]:
+def _prevalence(c: Counts) -> tuple[float, float, str]:
     return c.positives, c.labels, "no_labels"
 
 
-def _f(beta: float) -> Callable[[_Counts], tuple[float, float, str]]:
-    def value(c: _Counts) -> tuple[float, float, str]:
+def _f(beta: float) -> Callable[[Counts], tuple[float, float, str]]:
+    def value(c: Counts) -> tuple[float, float, str]:
         top = (1 + beta**2) * c.tp
         defined = c.tp + c.fp > 0 and c.tp + c.fn > 0
         reason = "no_predicted_positives" if c.tp + c.fp <= 0 else "no_positives"
@@ -371,7 +371,7 @@ def corrected(
 def measure(found: Fit, name: str, *, beta: float = 2.0, level: float = 0.95) -> Measure:
     """One metric of a fit, by the delta method over the strata."""
     rule = _f(beta) if name == "fbeta" else _MEASURES[name]
-    top, bottom, reason = rule(_expected(found, found.share))
+    top, bottom, reason = rule(expected_counts(found, found.share))
     if bottom <= 1e-9:
         return Measure(None, n=found.n, reason=reason)
     value = top / bottom
@@ -380,18 +380,19 @@ def measure(found: Fit, name: str, *, beta: float = 2.0, level: float = 0.95) ->
         h = 1e-4
         moved = found.share.copy()
         moved[k] += h
-        up = rule(_expected(found, moved))
+        up = rule(expected_counts(found, moved))
         moved[k] -= 2 * h
-        down = rule(_expected(found, moved))
+        down = rule(expected_counts(found, moved))
         slope[k] = (up[0] / up[1] - down[0] / down[1]) / (2 * h) if up[1] > 0 and down[1] > 0 else 0.0
     variance = float(slope @ found.covariance @ slope)
     return _bounded(value, variance, max(round(bottom), 1), level=level)
 
 
-def _expected(found: Fit, share: FloatArray) -> _Counts:
+def expected_counts(found: Fit, share: FloatArray) -> Counts:
+    """The counts once all labels are in, were ``share`` (shape ``(K,)``) the positives of each stratum."""
     yes, no = found.decisions == YES, found.decisions == NO
     positives, negatives = found.expected * share, found.expected * (1 - share)
-    return _Counts(
+    return Counts(
         tp=float(positives[yes].sum()),
         fp=float(negatives[yes].sum()),
         fn=float(positives[no].sum()),

@@ -456,6 +456,25 @@ class DelayChangeLimits(NullLimits):
     """Worth a message."""
 
 
+class OnlyWhen(Block):
+    """Which predictions can get a label at all: those of one decision, or with some value in a column."""
+
+    decision: Literal["positive", "negative"] | None = None
+    """The decision that lets a label come to be: `negative` where a positive one refuses the loan."""
+    column: NonEmpty | None = None
+    """A column of the predictions, such as `approved`."""
+    is_: Scalar | None = Field(None, alias="is")
+    """The value of `column` with which a label can come."""
+
+    @model_validator(mode="after")
+    def _one_condition(self) -> OnlyWhen:
+        if (self.decision is None) == (self.column is None):
+            raise ValueError("give either a `decision` (positive or negative), or a `column` and what it `is`")
+        if (self.column is None) != (self.is_ is None):
+            raise ValueError("`column` and `is` belong together: {column: approved, is: true}")
+        return self
+
+
 class LabelConfig(Block):
     """Where the truth lies, and how long it takes to become known."""
 
@@ -479,6 +498,9 @@ class LabelConfig(Block):
     """Ages at which labels are looked at again, besides the age `delay` (default: when a window is a third older)."""
     absent_means: Scalar | None = None
     """Label of a request that has none at the age `delay` (default: unknown, and left out)."""
+    only_when: OnlyWhen | None = None
+    """Which predictions can ever be labelled (default: all): `{decision: negative}` where refused loans show no
+    default, or `{column: approved, is: true}`. What the others would have been is told as bounds."""
 
     @model_validator(mode="after")
     def _one_relation(self) -> LabelConfig:

@@ -14,13 +14,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from detectors import corrected as correcting
+from detectors.bounds import corrected_with_never_labelled, value_bounds, with_never_labelled
 from detectors.calibration import CalibrationError, Calibrator, estimate, fit
 from detectors.classification import Measure, performance
 from detectors.corrected import CORRECTABLE, Landed, corrected
 from detectors.delay import DelayCounts, DelayLaw, age_edges, count_delays, fits, known_by, learn, merge
 from detectors.display import quantile
 from detectors.profiles import NumericProfile, NumericSpec
-from detectors.score_labels import ScoreLabelCounter, ScoreLabels
+from detectors.score_labels import ScoreLabelCounter, ScoreLabels, empty
+from detectors.score_labels import merge as merge_scores
 from detectors.score_labels import merge_all as merge_labels
 from monitor import baselines, counting
 from monitor import performance as judging
@@ -29,12 +32,14 @@ from monitor.config import ModelConfig, RollingBaseline
 from monitor.delays import METRICS as FINDINGS
 from monitor.delays import OUTAGE, delay_findings, labels_expected
 from monitor.models import SCORE, Baseline, Result, Roles, StoredProfile, Window
-from monitor.sources import Source
+from monitor.sources import NEVER, Source
 from monitor.store import Store
 
 LABELS = "__labels__"
 DELAYS = "__delays__"
 REFERENCE_LABELS = "__reference_labels__"
+NEVER_LABELLED = "__never_labelled__"
+REFERENCE_NEVER = "__reference_never__"
 MEMORY = timedelta(days=28)
 """Windows whose labels matured within this time teach the delay law."""
 SLOTS = 24
@@ -99,12 +104,16 @@ def grid_of(model: ModelConfig, baseline: Baseline | None, window: Window) -> Gr
 
 @dataclass(frozen=True)
 class Counted:
-    """What one pass over a window's predictions and labels leaves behind; key ``None`` is all rows."""
+    """What one pass over a window's predictions and labels leaves behind; key ``None`` is all rows.
+
+    ``never`` are the predictions that can never be labelled; ``scores``, ``landed`` and ``delays`` are of the others.
+    """
 
     scores: dict[str | None, ScoreLabels]
     landed: dict[str | None, Landed]
     delays: DelayCounts
     newest: datetime | None
+    never: dict[str | None, ScoreLabels] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
 
 
@@ -112,11 +121,15 @@ class _Part:
     """The counters of all rows, or of those of one segment value."""
 
     def __init__(self, grid: Grid) -> None:
-        self.scores = ScoreLabelCounter()
+        self.scores, self.never = ScoreLabelCounter(), ScoreLabelCounter()
         self.predictions = np.zeros((SLOTS, grid.n_strata), np.int64)
         self.labels = np.zeros((SLOTS, grid.n_strata, 2), np.int64)
 
-    def update(self, rows: _Rows, picked: npt.NDArray[np.int64] | slice) -> None:
+    def update(self, rows: _Rows, picked: npt.NDArray[np.int64]) -> None:
+        apart = picked[rows.never[picked]]
+        if len(apart):
+            self.never.update(rows.scores[apart], rows.decisions[apart], None)
+            picked = picked[~rows.never[picked]]
         self.scores.update(rows.scores[picked], rows.decisions[picked], rows.labels[picked])
         slot, stratum, label = rows.slots[picked], rows.strata[picked], rows.labels[picked]
         np.add.at(self.predictions, (slot, stratum), 1)
@@ -135,6 +148,7 @@ class _Rows:
     landed: npt.NDArray[np.float64]
     slots: npt.NDArray[np.int64]
     strata: npt.NDArray[np.int64]
+    never: npt.NDArray[np.bool_]
 
 
 def count(
@@ -157,7 +171,7 @@ def count(
     newest: float | None = None
     for batch in stream:
         rows = _rows(batch, window=window, grid=grid)
-        parts[None].update(rows, slice(None))
+        parts[None].update(rows, np.arange(batch.num_rows))
         for column, values in known.items():
             if column in batch.schema.names:
                 for value, picked in counting.split_rows(batch, column, values):
@@ -173,9 +187,10 @@ def count(
         {name: Landed(ages, part.predictions, part.labels, grid.decisions) for name, part in parts.items()},
         reduce(merge, told),
         None if newest is None else datetime.fromtimestamp(newest, UTC),
+        {name: part.never.counts() for name, part in parts.items()},
         {
             name: int(getattr(stream, name, 0) or 0)
-            for name in ("contradictions", "before_prediction", "unmatched", "duplicates", "duplicate_labels")
+            for name in ("contradictions", "before_prediction", "despite", "duplicates")
             if getattr(stream, name, 0)
         },
     )
@@ -186,7 +201,7 @@ def _count_pieces(delays: list[DelayCounts | None], rows: _Rows, *, window: Wind
     start, length = window.start.timestamp(), window.length.total_seconds()
     place = np.clip(((rows.times - start) / length * len(delays)).astype(np.int64), 0, len(delays) - 1)
     for piece in np.unique(place).tolist():
-        mine = place == piece
+        mine = (place == piece) & ~rows.never
         found = count_delays(
             rows.landed[mine] - rows.times[mine],
             rows.labels[mine],
@@ -210,7 +225,10 @@ def _rows(batch: pa.RecordBatch, *, window: Window, grid: Grid) -> _Rows:
     times, landed = _seconds(batch, counting.TIME), _seconds(batch, "__label_time__")
     part = (times - window.start.timestamp()) / window.length.total_seconds()
     slots = np.clip((part * SLOTS).astype(np.int64), 0, SLOTS - 1)
-    return _Rows(scores, decisions, labels, times, landed, slots, grid.strata(scores, decisions, slots))
+    never = np.zeros(batch.num_rows, bool)
+    if NEVER in batch.schema.names:
+        never = np.asarray(batch.column(NEVER).to_numpy(zero_copy_only=False), dtype=bool)
+    return _Rows(scores, decisions, labels, times, landed, slots, grid.strata(scores, decisions, slots), never)
 
 
 def _seconds(batch: pa.RecordBatch, name: str) -> npt.NDArray[np.float64]:
@@ -261,14 +279,17 @@ def reference(
         return None
     final = now >= span.end + model.labels.delay
     cache = _known.setdefault(store, {})
-    key = (name, baseline.id, span, "final" if final else now.date(), tuple(model.performance.metrics))
+    key = (
+        name, baseline.id, span, "final" if final else now.date(), tuple(model.performance.metrics),
+        str(model.labels.only_when),
+    )  # fmt: skip
     if key not in cache:
-        counts = _reference_counts(
+        counts, never = _reference_counts(
             store, name, model, roles=roles, source=source, span=span, window=window, now=now, grid=grid, final=final
         )
         if len(cache) > 256:
             cache.clear()
-        cache[key] = _summed_up(counts, model)
+        cache[key] = _summed_up(counts, never, model)
     return cache[key]
 
 
@@ -280,17 +301,16 @@ def _labelled_span(baseline: Baseline, model: ModelConfig, window: Window) -> Wi
     return baseline.window
 
 
-def _summed_up(counts: ScoreLabels, model: ModelConfig) -> Reference | None:
+def _summed_up(counts: ScoreLabels, never: ScoreLabels, model: ModelConfig) -> Reference | None:
     if counts.n_labelled < model.performance.min_labels:
         return None
     try:
         calibrator = fit(counts)
     except CalibrationError:
         calibrator = None
-    return Reference(
-        performance(counts, metrics=metrics_of(model), beta=model.performance.beta),
-        calibrator,
-    )
+    beta = model.performance.beta
+    measures = performance(counts, metrics=metrics_of(model), beta=beta)
+    return Reference(with_never_labelled(measures, counts, never, beta=beta), calibrator)
 
 
 def metrics_of(model: ModelConfig) -> list[str]:
@@ -309,19 +329,27 @@ def _reference_counts(
     now: datetime,
     grid: Grid,
     final: bool,
-) -> ScoreLabels:
+) -> tuple[ScoreLabels, ScoreLabels]:
+    """The counts of the reference rows that can be labelled, and of those that never can."""
+    apart = model.labels is not None and model.labels.only_when is not None
+    columns = [REFERENCE_LABELS, LABELS, *([REFERENCE_NEVER, NEVER_LABELLED] if apart else [])]
     kept = [
         each
-        for each in store.profiles(name, start=span.start, end=span.end, columns=[REFERENCE_LABELS, LABELS])
+        for each in store.profiles(name, start=span.start, end=span.end, columns=columns)
         if isinstance(each.profile, ScoreLabels)
     ]
-    whole = [each for each in kept if each.column == REFERENCE_LABELS and each.window == span]
-    if whole:
-        return _scores(whole[0])
+    if apart:  # counts from before the condition was configured hold both together
+        split = {(each.window, each.column) for each in kept}
+        pairs = {LABELS: NEVER_LABELLED, REFERENCE_LABELS: REFERENCE_NEVER}
+        kept = [each for each in kept if each.column not in pairs or (each.window, pairs[each.column]) in split]
+    whole = {each.column: _scores(each) for each in kept if each.window == span}
+    if REFERENCE_LABELS in whole:
+        return whole[REFERENCE_LABELS], whole.get(REFERENCE_NEVER, empty())
     single = [each for each in kept if each.column == LABELS]
     covered = sum((each.window.length for each in single), timedelta(0))
     if final and covered >= 0.9 * span.length:
-        return merge_labels(_scores(each) for each in single)
+        apart_ones = [_scores(each) for each in kept if each.column == NEVER_LABELLED]
+        return merge_labels(_scores(each) for each in single), merge_labels(apart_ones)
     pieces = max(1, round(span.length / window.length))
     counted, delays = count(
         source.read_labels(model, roles, span, now=now), window=span, now=now, grid=grid, pieces=pieces
@@ -335,10 +363,12 @@ def _reference_counts(
         if cut not in taken and each.landed.any()
     ]
     scores = counted.scores[None]
+    never = counted.never[None]
     if final:
         fresh.append(StoredProfile(name, span, REFERENCE_LABELS, scores.coarsen(20_000)))
+        fresh += [StoredProfile(name, span, REFERENCE_NEVER, never.coarsen())] if apart else []
     store.save_profiles(fresh)
-    return scores
+    return scores, never
 
 
 def _scores(kept: StoredProfile) -> ScoreLabels:
@@ -447,21 +477,29 @@ def judge(scope: Scope, counted: Counted, known: Known, *, store: Store, mature:
         expected = labels_expected(counted.landed[None], known.lateness.windows, scope.window, now=now, due=due)
     results: list[Result] = []
     for segment, scores in counted.scores.items():
+        never = counted.never.get(segment) or empty()
         complete = mature or (scores.label_coverage or 0.0) >= judging.NEARLY_ALL
         curves = _curves(
-            scope.model, scores, None if complete or segment else counted.landed[segment], known, whole=segment is None
+            scope.model,
+            scores,
+            never,
+            None if complete or segment else counted.landed[segment],
+            known,
+            whole=segment is None,
         )
         notes: dict[str, Any] = {}
         if segment is None:
-            notes = {"labels": counted.notes} if counted.notes else {}
+            odd = counted.notes | ({"never_labelled": never.n} if never.n else {})
+            notes = {"labels": odd} if odd else {}
             notes |= judging.meaning_of_scores(scores, known.reference.calibrator if known.reference else None)
-            notes |= judging.tables(scores, scope.model.performance.thresholds)
+            notes |= judging.tables(scores, scope.model.performance.thresholds, never=never)
         results += judging.results(
             scope,
             judging.Curves(
                 **curves,
                 n_labelled=scores.n_labelled,
                 n_rows=scores.n,
+                n_never=never.n,
                 mature=mature,
                 age_days=age_days,
                 notes=notes,
@@ -497,25 +535,31 @@ def _findings(scope: Scope, counted: Counted, known: Known, *, store: Store, now
 
 
 def _curves(
-    model: ModelConfig, scores: ScoreLabels, landed: Landed | None, known: Known, *, whole: bool
+    model: ModelConfig, scores: ScoreLabels, never: ScoreLabels, landed: Landed | None, known: Known, *, whole: bool
 ) -> dict[str, Any]:
     """Realized, corrected and estimated; nothing is corrected without ``landed``: labels that are complete need it
     not, and those of one segment are too few to tell their delays apart."""
     limits, metrics = model.performance, metrics_of(model)
-    told: dict[str, Any] = {"realized": performance(scores, metrics=metrics, beta=limits.beta)}
+    measures = performance(scores, metrics=metrics, beta=limits.beta)
+    told: dict[str, Any] = {"realized": with_never_labelled(measures, scores, never, beta=limits.beta)}
     if limits.value:
-        told["realized"]["value"] = judging.business_value(scores, limits.value)
+        worth = judging.business_value(scores, limits.value)
+        told["realized"]["value"] = value_bounds(worth, scores, never, limits.value)
     late = known.lateness
     if landed is None:
         told["corrected"] = {}
     elif late is not None:
         told["corrected"] = corrected(landed, late.law, metrics=metrics, beta=limits.beta, absent=absent_class(model))
+        if never.n:
+            found = correcting.fit(landed, late.law, absent=absent_class(model))
+            told["corrected"] = corrected_with_never_labelled(told["corrected"], found, never, beta=limits.beta)
     else:
         told["corrected"] = {
             name: Measure(None, n=scores.n, reason="no_delay_law") for name in metrics if name in CORRECTABLE
         }
     if known.reference is not None and known.reference.calibrator is not None:
-        promised = estimate(scores, known.reference.calibrator)
+        # Learned from labels alone: of the never labelled it holds where their scores mean the same.
+        promised = estimate(merge_scores(scores, never) if never.n else scores, known.reference.calibrator)
         told["estimated"] = {name: promised[name] for name in metrics if name in promised}
     if whole and known.reference is not None:
         told["reference"] = known.reference.measures
@@ -529,9 +573,11 @@ def absent_class(model: ModelConfig) -> int | None:
     return int(str(model.labels.absent_means).lower() == str(model.positive).lower())
 
 
-def profiles(name: str, window: Window, counted: Counted) -> list[StoredProfile]:
-    """What of a window's labels is kept."""
+def profiles(name: str, window: Window, counted: Counted, *, apart: bool = False) -> list[StoredProfile]:
+    """What of a window's labels is kept; ``apart``: with the predictions that can never be labelled."""
     kept = [
         StoredProfile(name, window, LABELS, scores.coarsen(), segment) for segment, scores in counted.scores.items()
     ]
+    if apart:
+        kept.append(StoredProfile(name, window, NEVER_LABELLED, counted.never[None].coarsen()))
     return [*kept, StoredProfile(name, window, DELAYS, counted.delays)]

@@ -14,13 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from detectors.bounds import with_never_labelled
 from detectors.calibration import Calibrator, calibration_change
-from detectors.classification import Measure, ScoreLabels, reliability_curve, threshold_table
+from detectors.classification import Measure, ScoreLabels, ThresholdRow, reliability_curve, threshold_table
 from detectors.intervals import Interval, difference, mean_interval, wilson
 from monitor.checks import Evidence, Scope
 from monitor.delays import Expected
 from monitor.models import Check, Result, Verdict
-from monitor.thresholds import Judgement, judge_performance
+from monitor.thresholds import Judgement, judge_bounds, judge_performance
 
 NEARLY_ALL = 0.95
 WIDEST = 0.25
@@ -39,6 +40,8 @@ class Curves:
 
     Parameters
     ----------
+    n_rows, n_never
+        Predictions that can be labelled, and those that never can: ``coverage`` is of the former.
     notes
         What was odd about the labels, such as contradictions, for the detail of the first row.
     expected
@@ -51,6 +54,7 @@ class Curves:
     reference: Mapping[str, Measure] | None = None
     n_labelled: int = 0
     n_rows: int = 0
+    n_never: int = 0
     mature: bool = False
     age_days: float = 0.0
     notes: Mapping[str, Any] = field(default_factory=dict)
@@ -59,6 +63,10 @@ class Curves:
     @property
     def coverage(self) -> float | None:
         return self.n_labelled / self.n_rows if self.n_rows else None
+
+    @property
+    def n_predictions(self) -> int:
+        return self.n_rows + self.n_never
 
 
 def results(scope: Scope, curves: Curves, *, segment: str | None = None) -> list[Result]:
@@ -81,10 +89,10 @@ def decides(scope: Scope, curves: Curves, metric: str) -> str | None:
     if curves.mature or (curves.coverage or 0.0) >= NEARLY_ALL:
         return "realized"
     corrected = curves.corrected.get(metric)
-    if enough and corrected is not None and _width(corrected) <= WIDEST:
+    if enough and corrected is not None and (_width(corrected) <= WIDEST or _uncertain(corrected) <= WIDEST):
         return "corrected"
     estimated = curves.estimated.get(metric)
-    if estimated is not None and estimated.value is not None and curves.n_rows >= scope.model.min_rows:
+    if estimated is not None and estimated.value is not None and curves.n_predictions >= scope.model.min_rows:
         return "estimated"
     return None
 
@@ -93,6 +101,13 @@ def _width(measure: Measure) -> float:
     if measure.value is None or measure.low is None or measure.high is None:
         return math.inf
     return measure.high - measure.low
+
+
+def _uncertain(measure: Measure) -> float:
+    """By how much chance widens bounds, at both ends together."""
+    if measure.bounds is None or measure.chance is None:
+        return math.inf
+    return measure.chance[1] - measure.chance[0] - (measure.bounds[1] - measure.bounds[0])
 
 
 def _row(
@@ -117,6 +132,10 @@ def _row(
         if measure.value is not None:
             detail["what"] = f"{metric} {known.value:.3f} → {measure.value:.3f}{_said(kind)}"
     reason = measure.reason if measure.value is None else judged.reason
+    interval = None if measure.low is None or measure.high is None else (measure.low, measure.high)
+    if curves.n_never:
+        detail |= _never(curves, measure, judged, kind=kind)
+        interval = interval or measure.bounds
     if reason:
         detail["reason"] = reason
     verdict = judged.verdict
@@ -130,12 +149,29 @@ def _row(
         threshold=judged.threshold,
         verdict=verdict,
         n_reference=None if known is None else known.n,
-        n_current=curves.n_rows if kind == "estimated" else curves.n_labelled,
+        n_current=curves.n_predictions if kind == "estimated" else curves.n_labelled,
         kind=kind,
-        interval=None if measure.low is None or measure.high is None else (measure.low, measure.high),
+        interval=interval,
         label_coverage=curves.coverage,
         detail=detail,
     )
+
+
+def _never(curves: Curves, measure: Measure, judged: Judgement, *, kind: str) -> dict[str, Any]:
+    """What the predictions that can never be labelled do to a row."""
+    told: dict[str, Any] = {"never_labelled": curves.n_never}
+    if kind == "estimated":
+        told["assumes"] = "scores mean for the never labelled what they meant for those with a label"
+    if measure.bounds is not None and measure.chance is not None:
+        told |= {"bounds": "never labelled", "bounds_with_chance": list(measure.chance)}
+        low, high = measure.bounds
+        told["what"] = (
+            f"between {low:.3f} and {high:.3f}: {curves.n_never:,} of {curves.n_never + curves.n_rows:,} predictions "
+            f"can never be labelled{_said(kind)}"
+        )
+        if judged.reason:
+            told["verdict_reason"] = judged.reason
+    return told
 
 
 def _said(kind: str) -> str:
@@ -152,14 +188,16 @@ def _with(result: Result, notes: Mapping[str, Any]) -> Result:
 def _judge(scope: Scope, curves: Curves, metric: str, measure: Measure, *, kind: str) -> Judgement:  # noqa: PLR0911
     """Judge one value; labels that are still landing cannot tell, whatever they say so far."""
     limits = scope.model.performance
-    if curves.n_rows == 0:
+    if curves.n_rows == 0 and curves.n_never and kind != "estimated":
+        return Judgement(Verdict.CANNOT_TELL, None, "no prediction of this window can ever be labelled")
+    if curves.n_rows == 0 and not curves.n_never:
         return Judgement(Verdict.NO_DATA, None, "no predictions in this window")
     if kind == "realized" and curves.n_labelled == 0:
         return Judgement(Verdict.NO_DATA, None, "no labels yet")
     if kind != "estimated" and curves.n_labelled < limits.min_labels:
         return Judgement(Verdict.CANNOT_TELL, None, f"{curves.n_labelled} labels, min_labels is {limits.min_labels}")
-    if kind == "estimated" and curves.n_rows < scope.model.min_rows:
-        return Judgement(Verdict.CANNOT_TELL, None, f"{curves.n_rows} rows, min_rows is {scope.model.min_rows}")
+    if kind == "estimated" and curves.n_predictions < scope.model.min_rows:
+        return Judgement(Verdict.CANNOT_TELL, None, f"{curves.n_predictions} rows, min_rows is {scope.model.min_rows}")
     if kind == "realized" and not curves.mature and (curves.coverage or 0.0) < NEARLY_ALL:
         awaited = "" if curves.expected is None else f"; {curves.expected}"
         reason = f"labels are still landing: {curves.coverage:.0%} so far, and not a fair sample{awaited}"
@@ -167,13 +205,17 @@ def _judge(scope: Scope, curves: Curves, metric: str, measure: Measure, *, kind:
     if kind == "corrected" and measure.value is not None and _width(measure) > WIDEST:
         return Judgement(Verdict.CANNOT_TELL, None, f"known to within {_width(measure):.2f} only")
     known = None if curves.reference is None else curves.reference.get(metric)
+    warn, alert = limits.limits()
+    if measure.chance is not None:
+        span = None if known is None or known.low is None or known.high is None else (known.low, known.high)
+        span = span if known is None or known.chance is None else known.chance
+        return judge_bounds(measure.chance, reference=span, warn=warn.get(metric), alert=alert.get(metric))
     triple = None
     if known is not None and known.value is not None and known.low is not None and known.high is not None:
         triple = (known.value, known.low, known.high)
     interval = None if measure.low is None or measure.high is None else (measure.low, measure.high)
     if kind == "corrected" and interval is not None:
         interval = _as_a_rate(measure, interval)
-    warn, alert = limits.limits()
     return judge_performance(
         measure.value,
         interval,
@@ -243,11 +285,15 @@ def meaning_of_scores(counts: ScoreLabels, calibrator: Calibrator | None) -> dic
 # --- tables ----------------------------------------------------------------------------------------
 
 
-def tables(counts: ScoreLabels, thresholds: Sequence[float]) -> dict[str, Any]:
-    """What other thresholds would have given, and what scores promised against what came true; labelled rows only."""
+def tables(counts: ScoreLabels, thresholds: Sequence[float], *, never: ScoreLabels | None = None) -> dict[str, Any]:
+    """What other thresholds would have given, and what scores promised against what came true; labelled rows only.
+
+    Where some of the predictions can ``never`` be labelled, what a threshold would have given is told as bounds.
+    """
     if not counts.n_labelled or not len(counts.scores):
         return {}
-    told: dict[str, Any] = {"thresholds": [_threshold(row) for row in threshold_table(counts, thresholds)]}
+    rows = threshold_table(counts, thresholds)
+    told: dict[str, Any] = {"thresholds": [_threshold(row, counts, never) for row in rows]}
     if counts.low >= 0 and counts.high <= 1:
         curve = reliability_curve(counts)
         told["reliability"] = [
@@ -259,15 +305,28 @@ def tables(counts: ScoreLabels, thresholds: Sequence[float]) -> dict[str, Any]:
         ]
     matrix = counts.confusion()
     told["confusion"] = {"tp": matrix.tp, "fp": matrix.fp, "fn": matrix.fn, "tn": matrix.tn}
+    if never is not None and never.n:
+        no, yes, _ = never.decisions().tolist()
+        told["confusion"]["never_labelled"] = {"positive": yes, "negative": no}
     return told
 
 
-def _threshold(row: Any) -> dict[str, Any]:
+def _threshold(row: ThresholdRow, counts: ScoreLabels, never: ScoreLabels | None) -> dict[str, Any]:
+    """``[value, low, high]`` of each; the value is ``None`` where there are bounds only."""
     told: dict[str, Any] = {"threshold": row.threshold}
-    for name in ("precision", "recall", "f1", "positive_rate"):
-        measure: Measure = getattr(row, name)
-        told[name] = None if measure.value is None else [measure.value, measure.low, measure.high]
-    return told
+    measures = {name: getattr(row, name) for name in ("precision", "recall", "f1", "specificity", "positive_rate")}
+    if never is not None:
+        measures |= with_never_labelled(
+            {name: each for name, each in measures.items() if name != "positive_rate"},
+            counts,
+            never,
+            threshold=row.threshold,
+        )
+    for name, measure in measures.items():
+        interval = measure.bounds or (measure.low, measure.high)
+        told[name] = None if interval[0] is None else [measure.value, *interval]
+    matrix = row.confusion
+    return told | {"tp": matrix.tp, "fp": matrix.fp, "fn": matrix.fn, "tn": matrix.tn}
 
 
 def business_value(counts: ScoreLabels, worth: Mapping[Any, float]) -> Measure:

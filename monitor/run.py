@@ -226,9 +226,11 @@ def labels(service: Service, claim: Claim, now: datetime) -> Seen:
     results = late.judge(
         scope, counted, known, store=store, mature=schedule.is_mature(model, claim.window, now=now), now=now
     )
-    n_rows = counted.scores[None].n
+    n_rows = counted.scores[None].n + counted.never[None].n
     state = state_of([r for r in results if r.check is Check.PERFORMANCE and r.detail.get("decides", True)], n_rows)
-    seen = Seen(state, n_rows, None, mark, results, late.profiles(claim.model, claim.window, counted))
+    apart = model.labels is not None and model.labels.only_when is not None
+    kept = late.profiles(claim.model, claim.window, counted, apart=apart)
+    seen = Seen(state, n_rows, None, mark, results, kept)
     return seen if beside is None else with_versions(service, scope, seen, beside, now=now)
 
 

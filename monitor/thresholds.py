@@ -134,6 +134,40 @@ def judge_performance(
     return outcome
 
 
+def judge_bounds(
+    bounds: tuple[float, float],
+    *,
+    reference: tuple[float, float] | None,
+    warn: PerformanceLimit | None,
+    alert: PerformanceLimit | None,
+) -> Judgement:
+    """Judge a metric that is only known to lie within bounds: beyond a limit as a whole, inside as a whole, or neither.
+
+    Parameters
+    ----------
+    bounds
+        What the value can be, with the sampling error of the labels on either side.
+    reference
+        The same of the baseline (twice the value where that is a point, with its interval); ``None`` without labels.
+    """
+    outcome: Judgement | None = None
+    for verdict, limit in ((Verdict.ALERT, alert), (Verdict.WARN, warn)):
+        if limit is None or (limit.kind == "change" and reference is None):
+            continue
+        shift = reference if limit.kind == "change" and reference is not None else (0.0, 0.0)
+        least, most = bounds[0] - shift[1], bounds[1] - shift[0]
+        falls = limit.value < 0 if limit.kind == "change" else limit.kind == "below"
+        beyond, inside = (most, least) if falls else (least, most)
+        told = limit.value if limit.kind != "change" or shift[0] != shift[1] else shift[0] + limit.value
+        if beyond < limit.value if falls else beyond > limit.value:
+            return Judgement(verdict, told)
+        if inside < limit.value if falls else inside > limit.value:
+            outcome = Judgement(Verdict.CANNOT_TELL, told, "the limit lies within what the never labelled could be")
+        elif outcome is None:
+            outcome = Judgement(Verdict.OK, told)
+    return outcome or Judgement(Verdict.CANNOT_TELL, None, "known only within bounds, and no limit to hold them to")
+
+
 def _performance_level(
     value: float,
     spread: float,

@@ -88,6 +88,8 @@ def words(result: Result) -> str:
     """What changed, or why nothing can be said."""
     if result.metric == "n_rows":
         return _volume(result)
+    if "bounds" in result.detail:
+        return str(result.detail.get("what") or "")
     what, reason = str(result.detail.get("what") or ""), str(result.detail.get("reason") or "").replace("_", " ")
     text = (what or reason) if result.verdict.decides else ": ".join(part for part in (reason, what) if part)
     against = result.detail.get("against")

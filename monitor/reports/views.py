@@ -456,7 +456,7 @@ def line(result: Result) -> Line:
         verdict=result.verdict,
         limit="" if limit is None or result.metric in FLAGS else metric_value(result.metric, limit),
         interval="" if result.interval is None else " – ".join(metric_value(result.metric, v) for v in result.interval),
-        note=str(result.detail.get("reason") or words_for(result)),
+        note=words_for(result) if "bounds" in result.detail else str(result.detail.get("reason") or words_for(result)),
         coverage="" if result.label_coverage is None else percent(result.label_coverage),
         kind=str(result.kind or result.detail.get("kind") or ""),
         reference=metric_value(result.metric, reference) if isinstance(reference, (int, float)) else "",

@@ -9,7 +9,7 @@ from monitor.config import SourceConfig
 from monitor.sources.errors import PermanentSourceError, SourceError, TransientSourceError
 from monitor.sources.reading import InputStream, LabelStream, Source, drawn
 from monitor.sources.roles import by_rows, spelled_out
-from monitor.sources.shapes import LABEL, LABEL_TIME, TIME, VERSION, ColumnInfo, Pairs, Relation, Scanner
+from monitor.sources.shapes import LABEL, LABEL_TIME, NEVER, TIME, VERSION, ColumnInfo, Pairs, Relation, Scanner
 from monitor.sources.sql import Database
 from monitor.sources.versions import KEY, VersionRows, shadow_name
 from monitor.sources.versions import read as read_versions
@@ -19,6 +19,7 @@ __all__ = [
     "KEY",
     "LABEL",
     "LABEL_TIME",
+    "NEVER",
     "SOURCES",
     "TIME",
     "VERSION",

@@ -32,6 +32,7 @@ from monitor.sources.shapes import (
     ENTITY,
     LABEL,
     LABEL_TIME,
+    NEVER,
     TIME,
     VERSION,
     ColumnInfo,
@@ -70,12 +71,12 @@ class LabelStream(InputStream):
     """Batches of predictions with their labels; the counts are complete once the stream has ended.
 
     ``contradictions`` counts keys with differing labels, ``before_prediction`` labels that landed before their
-    prediction, and ``unmatched`` labels of this window's landing time that no prediction of the window has.
+    prediction, and ``despite`` labels of predictions that could not have had one.
     """
 
     contradictions = 0
     before_prediction = 0
-    unmatched = 0
+    despite = 0
 
 
 class Source:
@@ -332,6 +333,10 @@ class Source:
             self._check_names(model.key, _relation(model))
             for at, name in enumerate(model.key):
                 scan.reads[f"__key{at}__"] = _raw_read(infos[name])
+        condition = model.labels.only_when
+        if condition is not None and condition.column is not None:
+            self._check_names([condition.column], _relation(model))
+            scan.reads[NEVER] = _raw_read(infos[condition.column])
 
         def batches(stream: InputStream) -> Iterator[pa.RecordBatch]:
             assert isinstance(stream, LabelStream)  # noqa: S101 - made so below
@@ -428,11 +433,38 @@ class Source:
             landed = normal.storage(table.column(LABEL_TIME)).take(at)
         early = pc.fill_null(pc.less(landed, moments), False)
         stream.before_prediction += int(pc.sum(early).as_py() or 0)
+        never = self._never_labelled(raw, shaped, model)
+        if never is not None:
+            stream.despite += int(pc.sum(pc.and_(never, pc.is_valid(truth))).as_py() or 0)
+            never = pc.and_(never, pc.is_null(truth))
         if model.labels.absent_means is not None and now >= window.end + model.labels.delay:
             absent = normal.canonical(model.labels.absent_means) == normal.canonical(model.positive)
-            truth = pc.fill_null(truth, absent)
-        arrays = [*shaped.columns, truth, landed]
-        return pa.RecordBatch.from_arrays(arrays, names=[*shaped.schema.names, LABEL, LABEL_TIME])
+            filled = pc.fill_null(truth, absent)
+            truth = filled if never is None else pc.if_else(never, pa.scalar(None, pa.bool_()), filled)
+        arrays, names = [*shaped.columns, truth, landed], [*shaped.schema.names, LABEL, LABEL_TIME]
+        if never is not None:
+            arrays, names = [*arrays, never], [*names, NEVER]
+        return pa.RecordBatch.from_arrays(arrays, names=names)
+
+    def _never_labelled(self, raw: pa.RecordBatch, shaped: pa.RecordBatch, model: ModelConfig) -> pa.Array | None:
+        """Which predictions can have no label, as far as their decision or column says so; ``None``: not configured."""
+        condition = None if model.labels is None else model.labels.only_when
+        if condition is None:
+            return None
+        if condition.column is not None:
+            info = self._infos(_relation(model))[condition.column]
+            values = _column(raw, NEVER)
+            met = normal.to_truth(normal.to_flags(values) if info.kind == "bool" else values, condition.is_)
+        elif DECISION in shaped.schema.names:
+            decided = pc.not_equal(normal.to_float(_column(shaped, DECISION)), 0.0)
+            met = decided if condition.decision == "positive" else pc.invert(decided)
+        else:
+            raise PermanentSourceError(
+                f"{self._scanner.where}: labels.only_when needs the model's decision: a `prediction`, or a `score` "
+                "with a `threshold`",
+                reason="decision_missing",
+            )
+        return pc.fill_null(pc.invert(met), False)
 
     def _own_truth(self, raw: pa.RecordBatch, model: ModelConfig, *, now: datetime) -> tuple[pa.Array, pa.Array]:
         labels = model.labels

@@ -111,7 +111,10 @@ def _configured(model: ModelConfig, here: Mapping[str, ColumnInfo], *, where: st
         "decision of a shadow version": _shadow_columns(model, "prediction"),
         "JSON of the features": [model.features.from_] if model.features.from_ else [],
     }
-    for name in _flat(named.values()) + ([] if model.features.table or model.features.from_ else list(model.segments)):
+    condition = None if labels is None or labels.only_when is None else labels.only_when.column
+    others = [condition] if condition is not None else []
+    others += [] if model.features.table or model.features.from_ else list(model.segments)
+    for name in _flat(named.values()) + others:
         if name not in here:
             raise missing("column", name, among=here, where=where)
     return named

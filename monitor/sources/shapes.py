@@ -17,6 +17,7 @@ Kind = Literal["numeric", "bool", "text", "time", "date", "json", "other"]
 TIME = "__time__"
 LABEL = "__label__"
 LABEL_TIME = "__label_time__"
+NEVER = "__never_labelled__"
 VERSION = "__version__"
 ENTITY = "__entity__"
 
