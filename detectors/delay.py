@@ -299,8 +299,8 @@ def learn(
         The same, window by window: how much windows differ beyond chance becomes ``never``, ``pace`` and ``clock``.
     times, target
         When each of ``windows`` was, and when the window in question is, in days; by default windows follow each other
-        day by day, and the one in question is next.  With times, a weekday whose labels come at a pace of their own is
-        learned from windows of that weekday.
+        day by day, and what is in question is a stretch of whole weeks after them.  With times, a weekday whose labels
+        come at a pace of their own is learned from windows of that weekday.
 
     Notes
     -----
@@ -325,7 +325,8 @@ def learn(
         windows = [each for each, held in zip(windows, same, strict=True) if held]
         away = away[same] / 7  # a week is to such windows what a day is to others
         law = replace(_law(reduce(merge, windows)), odds=law.odds)
-    of_negatives, of_positives = (_expected_pace(law, windows, away, label) for label in (0, 1))
+    weekly = times is None
+    of_negatives, of_positives = (_expected_pace(law, windows, away, label, weekly=weekly) for label in (0, 1))
     return replace(
         law,
         never=never,
@@ -408,17 +409,22 @@ def _same_weekday(law: DelayLaw, windows: Sequence[DelayCounts], away: FloatArra
         found = [pace_of(each, law, label) for each in windows]
         known = np.array([each is not None for each in found])
         value, variance = np.array([each for each in found if each is not None]).reshape(-1, 2).T
-        days = [weekday[known] == day for day in np.unique(weekday[known])]
-        free = len(value) - len(days)
-        if len(days) < 2 or free < 7:
-            continue
-        weight = 1 / (variance + 1e-6)
-        within = sum(_around(value[day], weight[day]) for day in days)
-        between = _around(value, weight) - within
-        p_value = stats.f.sf(between / (len(days) - 1) / max(within / free, 1.0), len(days) - 1, free)
-        if p_value < WEEKLY:
+        if _weekdays_differ(value, variance, weekday[known]):
             return same
     return everyone
+
+
+def _weekdays_differ(value: FloatArray, variance: FloatArray, weekday: IntArray) -> bool:
+    """Whether paces of the same weekday are alike, and those of others are not, beyond doubt."""
+    weight = 1 / (variance + 1e-6)
+    days = [weekday == day for day in np.unique(weekday)]
+    free = len(value) - len(days)
+    if len(days) < 2 or free < 7:
+        return False
+    within = sum(_around(value[day], weight[day]) for day in days)
+    between = _around(value, weight) - within
+    statistic = between / (len(days) - 1) / max(within / free, 1.0)
+    return float(stats.f.sf(statistic, len(days) - 1, free)) < WEEKLY
 
 
 def _around(value: FloatArray, weight: FloatArray) -> float:
@@ -431,12 +437,14 @@ WEEKLY = 1e-6
 """Weekdays have laws of their own when chance alone would make their paces differ as much this rarely."""
 
 
-def _expected_pace(law: DelayLaw, windows: Sequence[DelayCounts], away: FloatArray, label: int) -> tuple[float, float]:
+def _expected_pace(
+    law: DelayLaw, windows: Sequence[DelayCounts], away: FloatArray, label: int, *, weekly: bool
+) -> tuple[float, float]:
     """The log pace expected of a window and its standard deviation, from those of the windows around it.
 
     Their mean, weighed by closeness in time; where all windows together show a trend beyond doubt, so that labels come
     later from day to day, a line takes the mean's place.  The standard deviation is that of the level found, and of
-    what windows differ from it beyond chance.
+    what windows differ from it beyond chance; with ``weekly``, from others of their weekday, where weekdays differ.
     """
     found = [pace_of(each, law, label) for each in windows]
     known = [place for place, each in enumerate(found) if each is not None]
@@ -444,6 +452,10 @@ def _expected_pace(law: DelayLaw, windows: Sequence[DelayCounts], away: FloatArr
         return 0.0, 0.0
     value, variance = np.array([found[place] for place in known]).T
     when = away[known]
+    weekday = np.floor(when + 0.5).astype(np.int64) % 7
+    if weekly and _weekdays_differ(value, variance, weekday):
+        of_day = [np.average(value[weekday == day], weights=1 / variance[weekday == day]) for day in weekday]
+        value = value - of_day + np.average(value, weights=1 / variance)
     design = np.stack([np.ones_like(when), when / MEMORY], axis=1)
     overall = _line(design, value, variance, np.ones_like(when))
     trend = abs(overall.level[1]) > TREND * math.sqrt(overall.error[1])
@@ -534,24 +546,51 @@ class DelayChange:
     n: int
 
 
-def delay_change(recent: DelayCounts, law: DelayLaw, *, level: float = 0.95) -> DelayChange | None:
-    """Do labels land later (or sooner) than they did when the law was learned?  The class that moved most surely.
+OPTIMISM = 2.5
+"""By how much the variance of a pace is larger than its information says, the law being learned itself: simulated."""
+BELIEF = 6
+"""How many earlier stretches that belief is worth, beside those that show how much stretches differ."""
 
-    The log pace of each class against the law, judged against chance *and* against how much windows of the past differ
-    (``law.clock``); two classes are looked at, so the p-value is doubled.  ``None`` with too few labels of either.
+
+def delay_change(
+    recent: DelayCounts, law: DelayLaw, *, earlier: Sequence[DelayCounts] = (), level: float = 0.95
+) -> DelayChange | None:
+    """Do labels land later (or sooner) than they did when the law was learned?  The class that moved most, at least.
+
+    The log pace of each class against that of ``earlier`` stretches, judged against chance and against how much these
+    differ (Student's t); with fewer than three of them, against the law and how much its windows differ
+    (``law.clock``).  Two classes are looked at, so the p-value is doubled.  ``None`` with too few labels of either.
+
+    Parameters
+    ----------
+    earlier
+        Stretches as long as the recent one, each as it was known when it was as young as that is now: whatever depends
+        on the age, or on the day of the week, is then the same on both sides.
     """
     found = []
     for label in (0, 1):
         pace = pace_of(recent, law, label)
         if pace is None or law.n[label] < MIN_LABELS:
             continue
-        value, variance = pace[0] - law.pace[label], pace[1]
-        spread = math.sqrt(variance * (1 + min(1.0, recent.n[label] / law.n[label])) + law.clock[label] ** 2)
-        half = float(stats.norm.ppf(0.5 + level / 2)) * spread
-        p_value = min(1.0, 4 * float(stats.norm.sf(abs(value) / spread)))
+        past = [one[0] for one in (pace_of(each, law, label) for each in earlier) if one is not None]
+        if len(past) >= 3:
+            free, centre = BELIEF + len(past) - 1, float(np.mean(past))
+            variance = (BELIEF * OPTIMISM * pace[1] + float(np.sum(np.square(np.array(past) - centre)))) / free
+            variance *= 1 + 1 / len(past)
+        else:
+            free, centre = 1000, law.pace[label]
+            variance = OPTIMISM * pace[1] * (1 + min(1.0, recent.n[label] / law.n[label])) + law.clock[label] ** 2
+        spread, value = math.sqrt(variance), pace[0] - centre
+        half = float(stats.t.ppf(0.5 + level / 2, free)) * spread
+        p_value = min(1.0, 4 * float(stats.t.sf(abs(value) / spread, free)))
         low, high = math.exp(-value - half), math.exp(-value + half)
         found.append(DelayChange(math.exp(-value), low, high, p_value, label, int(recent.n[label])))
-    return min(found, key=lambda change: change.p_value, default=None)
+    return max(found, key=_least, default=None)
+
+
+def _least(change: DelayChange) -> tuple[float, float]:
+    """The change that its interval allows at least; below zero where that is none."""
+    return max(math.log(change.low), -math.log(change.high)), -change.p_value
 
 
 @dataclass(frozen=True)

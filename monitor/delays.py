@@ -13,7 +13,16 @@ import numpy as np
 
 from detectors.completeness import MIN_GROUPS, completeness_ahead
 from detectors.corrected import Landed
-from detectors.delay import DelayCounts, DelayLaw, delay_change, learn, merge, silence
+from detectors.delay import (
+    DelayChange,
+    DelayCounts,
+    DelayLaw,
+    delay_change,
+    known_by,
+    learn,
+    merge,
+    silence,
+)
 from monitor.checks import Scope
 from monitor.incidents import LABELS as SERIES
 from monitor.models import Check, Result, Verdict, Window
@@ -36,7 +45,7 @@ def delay_findings(
     history: Sequence[Result] = (),
 ) -> list[Result]:
     """Both findings as of ``now``, of which ``newest`` is when the newest label of any window landed."""
-    found = [_lateness(scope, windows)]
+    found = [_lateness(scope, windows, now=now)]
     if newest is not None:
         found.append(_outage(scope, landed, law, windows, newest=newest, now=now, history=history))
     return found
@@ -88,15 +97,14 @@ def labels_expected(
     return Expected(due, share, low, high)
 
 
-def _lateness(scope: Scope, windows: Sequence[tuple[Window, DelayCounts]]) -> Result:
-    """The newest quarter of the windows against the law of the others: by what factor do labels take longer?"""
+def _lateness(scope: Scope, windows: Sequence[tuple[Window, DelayCounts]], *, now: datetime) -> Result:
+    """The newest quarter of the windows against the law of the others: by what factor do labels take longer?
+
+    It is held against earlier stretches as they were known when they were as young, and of the same weekdays where
+    there are enough: labels that land on weekdays only, or once a week, must not look like a change.
+    """
     limits = None if scope.model.labels is None else scope.model.labels.delay_change
-    thinned = [counts for _, counts in windows]
-    n_recent = max(3, len(thinned) // 4)
-    older, recent = thinned[:-n_recent], thinned[-n_recent:]
-    change = None
-    if len(older) >= 4:
-        change = delay_change(reduce(merge, recent), learn(reduce(merge, older), windows=older))
+    change = lateness_of(windows, now=now)
     if change is None or limits is None:
         reason = "too few windows with labels to know how late labels are"
         return _result(scope, DELAY, None, Verdict.CANNOT_TELL, {"reason": reason})
@@ -114,6 +122,27 @@ def _lateness(scope: Scope, windows: Sequence[tuple[Window, DelayCounts]]) -> Re
         scope, DELAY, change.factor, verdict, detail, threshold=threshold, p_value=change.p_value,
         interval=(change.low, change.high),
     )  # fmt: skip
+
+
+def lateness_of(windows: Sequence[tuple[Window, DelayCounts]], *, now: datetime) -> DelayChange | None:
+    """The newest quarter of the windows against the others; ``None`` where these are fewer than four."""
+    n_recent = step = max(3, len(windows) // 4)
+    week = round(timedelta(days=7) / windows[-1][0].length) if windows else 0
+    if week > 1 and len(windows) >= 4 * week:
+        n_recent, step = max(n_recent // week, 1) * week, week
+        windows = windows[len(windows) % week :]
+    counts = [each for _, each in windows]
+    first = len(counts) - n_recent
+    if first < 4:
+        return None
+    older = counts[:first]
+    ages = [(now - window.end).total_seconds() for window, _ in windows[first:]]
+
+    def stretch(start: int) -> DelayCounts:
+        return reduce(merge, (known_by(each, age) for each, age in zip(counts[start:], ages, strict=False)))
+
+    earlier = [stretch(start) for start in range(first - n_recent, -1, -step)]
+    return delay_change(stretch(first), learn(reduce(merge, older), windows=older), earlier=earlier)
 
 
 def _outage(

@@ -41,7 +41,8 @@ REFERENCE_LABELS = "__reference_labels__"
 NEVER_LABELLED = "__never_labelled__"
 REFERENCE_NEVER = "__reference_never__"
 MEMORY = timedelta(days=28)
-"""Windows whose labels matured within this time teach the delay law."""
+"""Windows whose labels matured within this time teach the delay law, and at least ``MEMORY_WINDOWS`` of them."""
+MEMORY_WINDOWS = 8
 SLOTS = 24
 """Groups of predictions of about one age in a window."""
 ENOUGH = 500
@@ -393,7 +394,7 @@ def lateness(
     Learned from the windows that matured within ``MEMORY`` and those since; from older ones too where these are few.
     """
     delay = model.labels.delay if model.labels is not None else timedelta(0)
-    first = window.start - delay - MEMORY
+    first = window.start - delay - max(MEMORY, MEMORY_WINDOWS * window.length)
     found = _delays_between(store, name, start=first, end=now, grid=grid, leave_out=window)
     if _fewest(found) < ENOUGH and baseline is not None and baseline.window is not None:
         begin = min(baseline.window.start, first)

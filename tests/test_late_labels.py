@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime, timedelta
 from functools import reduce
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from benchmarks.delay import LAWS, NOW, WORLD, delays, landed, rows, run
 from detectors.completeness import completeness_ahead
 from detectors.corrected import Landed, corrected
 from detectors.delay import DelayCounts, age_edges, count_delays, delay_change, learn, merge
+from monitor.delays import lateness_of
+from monitor.models import Window
 
 SETS = Path(__file__).parents[2] / "shared" / "data" / "sets"
 needs_data = pytest.mark.skipif(not SETS.is_dir(), reason="the shared data sets are not beside this checkout")
@@ -50,6 +53,23 @@ def test_labels_that_take_longer_are_told_and_steady_ones_are_not() -> None:
         change = delay_change(recent, learn(reduce(merge, older), windows=older))
         assert change is not None
         assert (change.p_value < 1e-4 and change.factor > 1.1) is expected, (name, change)
+
+
+def test_labels_that_land_on_weekdays_only_are_not_told_as_a_change() -> None:
+    start, now = datetime(2026, 1, 5, tzinfo=UTC), 42.0
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        windows = []
+        for day in range(42):
+            made, label = day + np.arange(300) / 300, (rng.random(300) < 0.3).astype(float)
+            due = made + rng.exponential(3.0, 300)
+            delay = np.where(due % 7 >= 5, np.ceil(due / 7) * 7, due) - made
+            known, seen = (np.where(delay <= now - made, each, np.nan) for each in (delay * DAY, label))
+            counts = count_delays(known, seen, (now - made) * DAY, edges=age_edges(15 * DAY, 60))
+            windows.append((Window(start + timedelta(days=day), start + timedelta(days=day + 1)), counts))
+        change = lateness_of(windows, now=start + timedelta(days=now))
+        assert change is not None
+        assert change.p_value > 1e-4, change
 
 
 def test_before_any_negative_can_have_landed_there_is_no_answer() -> None:
