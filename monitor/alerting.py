@@ -42,6 +42,7 @@ def conclude(service: Service, claim: Claim, seen: Seen, *, now: datetime) -> Ou
     """Move the incidents by this window's results, and compose what is worth telling."""
     series = service.store.series(claim.model)
     known = service.store.incidents(claim.model)
+    seen = replace(seen, results=incidents.unspent(seen.results, known, window=claim.window))
     step = onset.date(service, claim, seen, _step(service, claim, seen.results, series, known, now=now))
     step = grouping.group(step, known=known, results=seen.results, length=claim.window.length)
     before = {incident.id: incident for incident in known}

@@ -81,6 +81,31 @@ class Step:
     transitions: list[tuple[Transition, Incident]] = field(default_factory=list)
 
 
+def unspent(results: Iterable[Result], known: Iterable[Incident], *, window: Window) -> list[Result]:
+    """The results, with nothing spent of the budget by those whose incident was open before this window.
+
+    What a page may cost is counted once, when it is sent: further windows of an open incident are no pages.
+    """
+    open_then = [
+        i
+        for i in known
+        if i.state is not IncidentState.REMOVED
+        and i.opened_window < window.start
+        and (i.resolved_window is None or i.resolved_window > window.start)
+    ]
+
+    def is_told(result: Result) -> bool:
+        own = (i for i in open_then if i.check is result.check)
+        return any(result.feature in i.features or (result.feature is None and not i.features) for i in own)
+
+    return [
+        replace(result, detail=result.detail | {"spend": 0.0})
+        if result.detail.get("spend") and is_told(result)
+        else result
+        for result in results
+    ]
+
+
 def advance(
     *,
     model: str,

@@ -9,7 +9,18 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from monitor.models import Check, Finding, Incident, IncidentState, Message, Result, Transition, Verdict, Window
+from monitor.models import (
+    ACCUMULATED,
+    Check,
+    Finding,
+    Incident,
+    IncidentState,
+    Message,
+    Result,
+    Transition,
+    Verdict,
+    Window,
+)
 
 Change = tuple[Transition, Incident]
 
@@ -356,10 +367,22 @@ def _sureness(incidents: Sequence[Incident], results: Sequence[Result]) -> dict[
     if tested:
         smallest = min(tested)
         facts["Chance alone"] = "p < 0.0001" if smallest < 1e-4 else f"p = {smallest:.2g}"
+    if spent := spent_on(alerting):
+        facts["Budget"] = f"{spent:.1g} false pages spent"
     coverage = [r.label_coverage for r in alerting if r.label_coverage is not None]
     if coverage:
         facts["Labels"] = f"{min(coverage):.0%} have landed"
     return facts
+
+
+def spent_on(results: Iterable[Result]) -> float:
+    """False pages that the tests which alert may have caused; a test counts once, however many windows it confirmed."""
+    by_test: dict[tuple[object, ...], float] = {}
+    for r in results:
+        if r.verdict is Verdict.ALERT and "spend" in r.detail:
+            test = r.check, r.feature, r.segment, r.detail.get("against"), r.metric == ACCUMULATED
+            by_test[test] = max(by_test.get(test, 0.0), float(r.detail["spend"]))
+    return sum(by_test.values())
 
 
 def _advice(incidents: Iterable[Incident]) -> str:

@@ -354,6 +354,7 @@ def test_explain_shows_the_evidence_and_takes_the_beginning_of_an_id(folder: Pat
     assert {r["feature"] for r in found["evidence"]} == {"age", "plan"}
     text = call("explain", drift["id"], columns=80).stdout
     assert "what to do: " in text
+    assert re.search(r"spent on it: 0\.\d+ false pages", text)
     assert re.search(r"▲  age +(psi|ks) +0\.2", text)
     assert max(len(line) for line in text.splitlines()) <= 80
 

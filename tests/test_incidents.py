@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.incidents import ROWS, Rules, SeriesKey, Step, advance, incident_id, members, removed, replay
+from monitor.incidents import ROWS, Rules, SeriesKey, Step, advance, incident_id, members, removed, replay, unspent
+from monitor.messages import spent_on
 from monitor.models import Check, Incident, IncidentState, Result, SeriesState, Transition, Verdict, Window
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -439,3 +440,21 @@ def test_an_incident_is_not_resolved_by(quiet: dict[str, Any]) -> None:
     for number in range(2, 6):
         world.take(number, [result("o", day(number), None, check=Check.PERFORMANCE, value=0.9, **quiet)])
     assert [incident.state for incident in world.incidents.values()] == [IncidentState.OPEN]
+
+
+def test_an_open_incident_spends_nothing_more_of_the_budget() -> None:
+    world = World()
+    spending = [
+        [result("A", day(n), detail={"spend": 1e-4, "against": "baseline"}),
+         result("A", day(n), metric="ks", detail={"spend": 1e-4, "against": "baseline"}),
+         result("o", day(n), "y", detail={"spend": 1e-4})]
+        for n in range(3)
+    ]  # fmt: skip
+    seen = []
+    for number, results in enumerate(spending):
+        seen.append(unspent(results, world.incidents.values(), window=day(number)))
+        world.take(number, seen[-1])
+    assert [[r.detail["spend"] for r in window] for window in seen] == [[1e-4] * 3, [1e-4] * 3, [0.0, 0.0, 1e-4]]
+    assert spent_on([r for window in seen for r in window]) == pytest.approx(1e-4)  # two windows confirm one page
+    over = [replace(i, state=IncidentState.RESOLVED, resolved_window=day(3).start) for i in world.incidents.values()]
+    assert unspent(spending[2], over, window=day(5))[0].detail["spend"] == 1e-4

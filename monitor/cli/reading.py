@@ -411,12 +411,16 @@ OFTEN = 0.001
 
 def _standing(evidence: Sequence[Result]) -> list[str]:
     """What the verdicts rest on: the evidence asked for, and how often the limits alone would have spoken."""
+    from monitor.messages import spent_on
+
     levels = [float(r.detail["alpha"]) for r in evidence if "alpha" in r.detail]
     spent = [float(r.detail["spend"]) for r in evidence if "spend" in r.detail]
     lines = []
     if levels:
         told = f"evidence asked for: p ≤ {min(levels):.2g}"
         lines.append(told + (f"; a test may cause {max(spent):.2g} false pages a window" if spent else ""))
+    if spent:
+        lines.append(f"spent on it: {spent_on(evidence):.2g} false pages; nothing more while it is open")
     for series in _series(evidence):
         often = max((float(r.detail.get("limit_by_chance") or 0.0) for r in series), default=0.0)
         if often >= OFTEN:
