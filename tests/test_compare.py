@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
 from monitor import run
+from monitor.cli import app
 from monitor.config import Config
 from monitor.config_file import ConfigErrors
 from monitor.config_file import load as load_config
@@ -439,3 +442,26 @@ def test_without_a_column_of_versions_the_config_is_told_to_name_one(tmp_path: P
     service = Service(told, Store.open(f"sqlite:///{tmp_path / 'store.db'}"))
     with service.source("credit") as source, pytest.raises(Exception, match="model_version"):
         service.roles("credit", source, now=START)
+
+
+@pytest.mark.parametrize(
+    ("compare", "words"),
+    [
+        ({"champion": "v33"}, "no row of the newest window has the version 'v33' of `compare`; there are v3, v4"),
+        ({"champion": "v3", "challengers": ["v5"]}, "no row of the newest window has the version 'v5'"),
+        (None, "compare: {champion: NAME}"),
+    ],
+)
+def test_validate_tells_of_versions_that_are_not_there_or_not_told_apart(
+    tmp_path: Path, compare: dict[str, Any] | None, words: str
+) -> None:
+    asked = requests(days=4, per_day=60)
+    write(tmp_path / "log.db", predictions=rows_apart(asked), labels=landed(asked))
+    path = tmp_path / "config.yaml"
+    more = {} if compare is None else {"compare": compare}
+    model = MODEL | {"score": "score"} | more
+    told = {"sources": {"main": f"sqlite:///{tmp_path / 'log.db'}"}, "models": {"credit": model}}
+    path.write_text(json.dumps(told))
+    found = CliRunner().invoke(app, ["validate", "-c", str(path), "--json"])
+    assert found.exit_code == 0, found.output
+    assert words in found.stdout

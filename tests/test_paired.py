@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -25,6 +26,7 @@ from detectors.paired import (
     exact_interval,
     from_bytes,
     merge_all,
+    sums_of,
     to_bytes,
 )
 from detectors.profiles import ProfileError
@@ -157,6 +159,21 @@ def test_windows_add_up_to_the_whole_in_any_order(seed: int, sizes: list[int]) -
 def test_bytes_of_something_else_are_refused(blob: bytes) -> None:
     with pytest.raises(ProfileError):
         from_bytes(blob)
+
+
+def test_a_loss_without_a_bound_has_an_asymptotic_interval() -> None:
+    """Absolute errors of a regression: whoever counts them gives their sums, and the rest is the same."""
+    rng = np.random.default_rng(13)
+    gone = np.full(4000, np.nan)
+    counts = count_pairs(Answers(gone, gone), Answers(gone, gone), np.ones(4000))
+    errors = np.abs(rng.normal(0, [[5.0], [4.0]], (2, 4000)))
+    found = difference(
+        replace(counts, sums={"absolute_error": sums_of(errors[1] - errors[0], bound=None)}), "absolute_error"
+    )
+    assert found.value == pytest.approx((errors[1] - errors[0]).mean())
+    assert not found.exact
+    assert found.high is not None
+    assert found.high < 0
 
 
 # --- the interval ----------------------------------------------------------------------------------

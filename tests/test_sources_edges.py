@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 import pytest
@@ -19,7 +20,7 @@ from test_sources_reading import DAY, NOW, STAMP, WINDOW, config, hours, opened,
 
 from monitor.config import SourceConfig
 from monitor.models import Job, Window
-from monitor.sources import PermanentSourceError, Source, TransientSourceError, open_source, sql
+from monitor.sources import PermanentSourceError, Source, TransientSourceError, open_source, sql, times
 from monitor.sources.prefetch import prefetch
 from monitor.sources.sql import Database
 
@@ -368,3 +369,15 @@ def test_importance_and_file_baselines_are_read(database_url: str, tmp_path: Pat
     assert found["x"].to_pylist() == [1.0, 2.0]
     assert found["b"].to_pylist() == ["true", "false"]
     assert datetime.now(UTC) > DAY
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_a_bound_between_two_ticks_of_a_column_is_the_next_tick(unit: str) -> None:
+    """Parquet's milliseconds and the moment just after now: what lies before the one lies before the other."""
+    kind = pa.timestamp(unit, tz="UTC")
+    now = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    rows = pa.array([now - timedelta(seconds=1), now, now + timedelta(seconds=1)], pa.timestamp("us", tz="UTC")).cast(
+        kind
+    )
+    bound = times.scalar(now + timedelta(microseconds=1), kind)
+    assert pc.less(rows, bound).to_pylist() == [True, True, False]

@@ -125,6 +125,7 @@ def _newest_window(
 def _sound(source: Source, model: ModelConfig, roles: Roles, window: Window, *, now: datetime) -> dict[str, Any]:
     """Read one window as a run would, so that a missing table or a key that does not join shows now."""
     from monitor.config import RangeBaseline, RollingBaseline
+    from monitor.sources import by_rows, seen_versions
 
     stream = source.read_inputs(model, roles, window, now=now)
     told: dict[str, Any] = {
@@ -134,6 +135,9 @@ def _sound(source: Source, model: ModelConfig, roles: Roles, window: Window, *, 
         "duplicates": stream.duplicates,
         "unreadable_times": stream.bad_times,
     }
+    if roles.version is not None and (model.compare is None or by_rows(model)):
+        seen = seen_versions(source, model, roles, window, now=now)
+        told["versions"] = {name: each.n_rows for name, each in seen.items()}
     if model.labels is not None:
         known = source.read_labels(model, roles, window, now=now)
         told["n_labelled"] = sum(batch.num_rows - batch.column("__label__").null_count for batch in known)
@@ -169,9 +173,26 @@ def _notes(model: ModelConfig, roles: Roles, told: dict[str, Any], *, now: datet
     newest = told.get("newest_window", {})
     if now - datetime.fromisoformat(told["rows_to"]) > 14 * (model.settle + _length(newest)):
         notes.append("the newest row is old: `monitor backfill --from … --to …` looks at the past")
+    notes += _version_notes(model, newest)
     if newest.get("n_sampled") and not newest["n_matched"]:
         notes.append("no offline row has the key of an online one; are both written the same way?")
     return notes
+
+
+def _version_notes(model: ModelConfig, newest: dict[str, Any]) -> list[str]:
+    """Versions that log a row each for one request, and names in `compare` that no row has."""
+    versions: dict[str, int] = newest.get("versions") or {}
+    there = ", ".join(sorted(versions)[:8]) or "none"
+    if model.compare is None:
+        if len(versions) < 2 or not newest.get("duplicates"):
+            return []
+        return [
+            f"there are rows of several versions ({there}) for one key, of which only the last counts; "
+            "if they answer the same requests: compare: {champion: NAME}"
+        ]
+    named = [*([model.compare.champion] if model.compare.champion else []), *model.compare.challengers]
+    absent = [name for name in named if "versions" in newest and name not in versions]
+    return [f"no row of the newest window has the version {name!r} of `compare`; there are {there}" for name in absent]
 
 
 def _length(newest: dict[str, Any]) -> Any:

@@ -194,9 +194,15 @@ def inside(times: pa.Array, span: Span) -> pa.Array:
 
 
 def scalar(bound: Any, kind: pa.DataType) -> pa.Scalar:
-    """Give a bound the type of the column it is compared with."""
+    """Give a bound the type of the column it is compared with.
+
+    A column of coarser ticks (Parquet's milliseconds) gets the next tick: what lies before a bound lies before that,
+    too, and what does not, does not.
+    """
     if pa.types.is_timestamp(kind):
-        return pa.scalar(bound, pa.timestamp("us", tz=kind.tz)).cast(kind)
+        exact = pa.scalar(bound, pa.timestamp("us", tz=kind.tz))
+        coarse = {"s": 1_000_000, "ms": 1_000}.get(kind.unit)
+        return exact.cast(kind) if coarse is None else pa.scalar(-(-exact.value // coarse), pa.int64()).cast(kind)
     if pa.types.is_integer(kind) and isinstance(bound, float):
         return pa.scalar(bound)
     return pa.scalar(bound, kind)
