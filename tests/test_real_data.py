@@ -129,6 +129,25 @@ def test_realized_performance_equals_the_published_values(car_loan: list[Result]
     assert [value for _, value in ours] == pytest.approx(published(metric), abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("metric", "within"), [("accuracy", 1e-6), ("precision", 1e-6), ("recall", 1e-6), ("roc_auc", 5e-4)]
+)
+def test_estimated_performance_equals_the_published_values_with_bounds(
+    car_loan: list[Result], metric: str, within: float
+) -> None:
+    run = json.loads((SHARED / "oracles" / "nannyml_car_loan_run.json").read_text())
+    rows = [row for row in run["tables"]["cbpe_5000"] if row["chunk__period"] == "analysis"]
+    ours = sorted(
+        (r for r in car_loan if r.kind == "estimated" and r.metric == metric), key=lambda result: result.window.start
+    )
+    assert [r.value for r in ours] == pytest.approx([row[f"{metric}__value"] for row in rows], abs=within)
+    assert all(r.interval is not None and r.interval[0] < (r.value or 0) < r.interval[1] for r in ours)
+    realized = {r.window: r.value for r in car_loan if r.kind == "realized" and r.metric == metric}
+    gap = sum(abs((r.value or 0) - (realized[r.window] or 0)) for r in ours) / len(ours)
+    print(f"{metric}: realized - estimated MAE {gap:.4f}")
+    assert gap < 0.05
+
+
 def test_both_databases_give_the_same_results_to_the_last_digit(
     car_loan: list[Result], car_loan_frame: pd.DataFrame, tmp_path: Path, postgres_url: str
 ) -> None:
