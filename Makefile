@@ -1,6 +1,7 @@
 # Needs Python 3.11 or newer and make; everything else goes into .venv, at the versions of constraints.txt.
 #   make demo        sixty days of a credit model with planted incidents: found, reported, drawn
 #   make test        the tests of a few minutes            make test-all   the slow ones too
+#   make test-spark  the tests of Spark, with PySpark in an environment of its own (needs Java 17; 400 MB)
 #   make lint        style and types                       make wheel      dist/*.whl
 #   make calibrate  false alarms and power of the verdicts, beside the peers' defaults (minutes)
 #   make delay       how well performance on late labels holds, to its table in docs/labels.md (minutes)
@@ -17,7 +18,7 @@ TOO_OLD := Python 3.11 or newer is needed, and $(PYTHON) is not. Name one that i
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-all lint calibrate delay bench bench-large wheel lock clean
+.PHONY: help install demo test test-all test-spark lint calibrate delay bench bench-large wheel lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -44,6 +45,21 @@ test: $(READY)
 
 test-all: $(READY)
 	$(BIN)/pytest
+
+# PySpark is no dependency of the rest: it goes into an environment beside, on top of what is pinned.
+SPARK_VENV := .venv-spark
+SPARK_READY := $(SPARK_VENV)/.ready
+$(SPARK_READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c '$(NEW_ENOUGH)' || { echo '$(TOO_OLD)' >&2; exit 1; }
+	@test -x $(SPARK_VENV)/bin/python || $(PYTHON) -m venv $(SPARK_VENV)
+	@echo "installing into $(SPARK_VENV) (once; some minutes)"
+	@$(SPARK_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes -r constraints.txt
+	@$(SPARK_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation -e .
+	@$(SPARK_VENV)/bin/python -m pip --disable-pip-version-check install --quiet '.[spark]'
+	@touch $@
+
+test-spark: $(SPARK_READY)
+	$(SPARK_VENV)/bin/pytest -o timeout=900 tests/test_spark.py tests/test_million_rows.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -74,4 +90,4 @@ lock: $(READY)
 	  --extra postgres --extra dev --output-file constraints.txt pyproject.toml
 
 clean:
-	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SPARK_VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import zlib
 from collections.abc import Iterable
 
 import numpy as np
@@ -51,12 +53,28 @@ class EdgeBuilder:
         if sum(len(part) for part in self._waiting) >= 4 * self._max_distinct:
             self._take_in()
 
+    def state(self) -> bytes:
+        """All that was learned so far, for another builder's :meth:`add`."""
+        self._take_in()
+        return zlib.compress(bytes([self._compacted]) + self._values.tobytes() + self._counts.tobytes(), 1)
+
+    def add(self, state: bytes) -> None:
+        """Take in what another builder learned from other rows, as :meth:`state` told it."""
+        told = zlib.decompress(state)
+        size = (len(told) - 1) // 16
+        self._take_in()
+        self._compacted = self._compacted or bool(told[0])
+        values = np.frombuffer(told, dtype=np.float64, count=size, offset=1)
+        self._insert(values, np.frombuffer(told, dtype=np.int64, offset=1 + 8 * size))
+
     def _take_in(self) -> None:
         """Merge the batches that wait into the sorted distinct values."""
         if not self._waiting:
             return
-        new_values, new_counts = np.unique(np.concatenate(self._waiting), return_counts=True)
-        self._waiting = []
+        waiting, self._waiting = np.concatenate(self._waiting), []
+        self._insert(*np.unique(waiting, return_counts=True))
+
+    def _insert(self, new_values: FloatArray, new_counts: IntArray) -> None:
         both, counts = np.concatenate([self._values, new_values]), np.concatenate([self._counts, new_counts])
         order = np.argsort(both, kind="stable")  # two sorted runs: linear
         both, counts = both[order], counts[order]
@@ -179,6 +197,15 @@ class CategoryBuilder:
                     self._counts[value] = self._counts.get(value, 0) + int(count)
         if len(self._counts) > 2 * self._capacity:
             self._counts = dict(self._ranked()[: self._capacity])
+
+    def state(self) -> bytes:
+        """All that was learned so far, for another builder's :meth:`add`."""
+        return zlib.compress(json.dumps(self._counts).encode(), 1)
+
+    def add(self, state: bytes) -> None:
+        """Take in what another builder learned from other rows, as :meth:`state` told it."""
+        told: dict[str, int] = json.loads(zlib.decompress(state))
+        self.update(told.keys(), told.values())
 
     def _ranked(self) -> list[tuple[str, int]]:
         return sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))

@@ -8,13 +8,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from itertools import chain
 from typing import Any
 from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import pyarrow as pa
 
 from detectors.change import History, Watched, distances, fits, history_of
 from detectors.effective_size import MIN_WINDOWS
@@ -32,11 +30,11 @@ from detectors.profiles import (
     thin,
 )
 from detectors.seasonal import MIN_CYCLES, choose
-from monitor import counting, entities, joint, windows
+from monitor import counting, entities, joint, passes, windows
 from monitor.budget import effective_tests
 from monitor.config import Config, ModelConfig, RangeBaseline, RollingBaseline
 from monitor.models import CYCLES, DECISION, SCORE, Baseline, Check, Roles, StoredProfile, Verdict, Window
-from monitor.sources import Source
+from monitor.sources import InputStream, Source
 from monitor.store import ALL, Store
 
 UNDATED = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 2, tzinfo=UTC))
@@ -111,17 +109,20 @@ def build(
     cut = _cuts(config, model, span) if span is not None else [UNDATED]
     cut = [part for part in cut if not _excluded(model, part, config.zone)]
 
-    def rows_of(part: Window | None) -> Iterable[pa.RecordBatch]:
+    def rows_of(part: Window | None) -> InputStream:
         if span is None:
             return source.read_relation(model, roles, now=now)
-        if part == span and len(cut) > 1 and _has_exclusions(model):
-            return chain.from_iterable(source.read_inputs(model, roles, each, now=now) for each in cut)
         return source.read_inputs(model, roles, part, now=now)
 
     kinds = column_kinds(roles)
     edges = {SCORE: [model.threshold]} if model.threshold is not None else {}
-    specs, n_rows = counting.learn_specs(
-        rows_of(span), kinds, bins=model.drift.bins, max_categories=model.features.max_categories, decision_edges=edges
+    whole = cut if len(cut) > 1 and _has_exclusions(model) else [span]
+    specs, n_rows = passes.learn_specs(
+        (rows_of(part) for part in whole),
+        kinds,
+        bins=model.drift.bins,
+        max_categories=model.features.max_categories,
+        decision_edges=edges,
     )
     if n_rows < model.min_rows:
         raise NoBaselineError(
@@ -131,12 +132,16 @@ def build(
     profiles: list[StoredProfile] = []
     worth: dict[str, float] = {}
     for part in cut:
-        seen = entities.Grouped(rows_of(part), specs if model.entity else {})
-        rows = joint.Sampled(seen, joint.columns_of(specs, model))
-        counts = counting.count(rows, specs, segments=segments)
-        worth |= entities.effects(seen.measure())
+        counts, together, groups = passes.count(
+            rows_of(part),
+            specs,
+            segments=segments,
+            together=joint.columns_of(specs, model),
+            entities=bool(model.entity),
+        )
+        worth |= entities.effects(groups)
         if counts.n_rows:
-            profiles += [*stored_profiles(name, part, counts), *joint.stored(name, part, rows.measure())]
+            profiles += [*stored_profiles(name, part, counts), *joint.stored(name, part, together)]
     columns = _columns(specs, [p for p in profiles if p.segment is None])
     detail = {
         "roles": _roles_dict(roles),

@@ -68,8 +68,31 @@ class Block(BaseModel):
 # --- sources -------------------------------------------------------------------------------------
 
 
+def _spark_master(value: str) -> str:
+    if not re.fullmatch(r"local(\[[^\]]+\])?|yarn|(spark|k8s)://.+", value):
+        raise PydanticCustomError(
+            "master", "expected a Spark master: local[2], yarn, spark://host:7077 or k8s://https://host"
+        )
+    return value
+
+
+class SparkConfig(Block):
+    """A Spark cluster, or Spark in this machine's processes; `{}` is what Spark itself is configured for."""
+
+    master: Annotated[NonEmpty, AfterValidator(_spark_master)] | None = None
+    """Where Spark runs: `local[2]`, `yarn`, `spark://host:7077`, `k8s://https://host` (default: what Spark is set up
+    for, or the session that is running already). One process has one Spark, so all sources name the same."""
+    path: NonEmpty | None = None
+    """Folder of tables, local or e.g. `s3a://bucket/logs`: `table: predictions` is then its subfolder (default: `table`
+    is a table of Spark's catalogue, such as `lake.predictions`)."""
+    format: NonEmpty = "parquet"
+    """Format of the folders below `path`: `parquet`, `orc`, `csv`, or one that a package brings, such as `delta`."""
+    options: dict[NonEmpty, Scalar] = {}
+    """Options of the session, e.g. `spark.sql.shuffle.partitions: 4`."""
+
+
 class SourceConfig(Block):
-    """A database (`url`) or a folder of Parquet / CSV files (`path`); short form: the URL or the path."""
+    """A database (`url`), a folder of Parquet / CSV files (`path`) or `spark`; short form: the URL or the path."""
 
     url: SecretStr | None = None
     """SQLAlchemy URL, e.g. `postgresql://reader:${DB_PASSWORD}@db/logs` or `sqlite:///logs.db` (a relative file lies
@@ -78,6 +101,8 @@ class SourceConfig(Block):
     """Folder of files; `table: predictions` is then the subfolder or file of that name."""
     format: Literal["parquet", "csv"] = "parquet"
     """Format of the files below `path`."""
+    spark: SparkConfig | None = None
+    """Tables, folders and queries that a Spark cluster reads, and counts itself (needs the extra `spark`)."""
     statement_timeout: LongDuration = timedelta(minutes=5)
     """A statement that runs longer is cancelled, and the window tried again later."""
     connect_timeout: LongDuration = timedelta(seconds=15)
@@ -98,8 +123,8 @@ class SourceConfig(Block):
 
     @model_validator(mode="after")
     def _one_kind(self) -> SourceConfig:
-        if (self.url is None) == (self.path is None):
-            raise ValueError("give a source either a `url` (database) or a `path` (folder of files)")
+        if sum(kind is not None for kind in (self.url, self.path, self.spark)) != 1:
+            raise ValueError("give a source one of `url` (database), `path` (folder of files) and `spark`")
         return self
 
 

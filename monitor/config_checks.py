@@ -102,7 +102,17 @@ def _store_and_sources(config: Config) -> Iterator[Finding]:
     if scheme not in ("sqlite", "postgresql"):
         hint = "write postgresql://…" if scheme == "postgres" else ""
         yield Finding(("store",), "the store is SQLite (sqlite:///FILE) or PostgreSQL (postgresql+psycopg://…)", hint)
+    masters: dict[str, str] = {}
     for name, source in config.sources.items():
+        if source.spark is not None and source.spark.master is not None:
+            masters.setdefault(source.spark.master, name)
+            if len(masters) > 1:
+                first = next(iter(masters.values()))
+                yield Finding(
+                    ("sources", name, "spark", "master"),
+                    f"is another Spark than that of source {first!r}: one process has one",
+                    "give both the same `master`, or run them with a config of their own",
+                )
         if source.url is None:
             continue
         scheme, found, _ = source.url.get_secret_value().partition("://")

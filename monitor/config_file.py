@@ -118,7 +118,7 @@ def _fill_in(root: Node, environment: Mapping[str, str], file: str) -> list[Prob
     """Put ``${VAR}`` in, and refuse secrets that are written out."""
     problems: list[Problem] = []
     for where, node in _scalars(root):
-        kind = literal_secret(node.raw)
+        kind = literal_secret(node.raw, where=where)
         if kind is not None:
             hint = "put it into an environment variable and write ${NAME} here"
             message = f"{kind} is written out in the file"
@@ -242,6 +242,8 @@ def _settled(config: Config, folder: Path, environment: Mapping[str, str]) -> Co
     for source in config.sources.values():
         source.url = _beside(source.url, folder) if source.url is not None else None
         source.path = folder / source.path if source.path is not None else None
+        if source.spark is not None and source.spark.path is not None and "://" not in source.spark.path:
+            source.spark.path = str(folder / source.spark.path)
     for model in config.models.values():
         if isinstance(model.baseline, FileBaseline):
             model.baseline.file = folder / model.baseline.file

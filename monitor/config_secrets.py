@@ -16,17 +16,21 @@ _PARAMETER = re.compile(
     r"[?&](password|passwd|pwd|token|access_token|api_key|apikey|secret|private_key|sslpassword)=([^&\s]+)",
     re.IGNORECASE,
 )
+_OPTION = re.compile(r"\.spark\.options\..*(password|secret|token|secret\.?key|account\.key)[^.]*$", re.IGNORECASE)
 _SECRET_KEYS = frozenset({"url", "store", "token", "webhook", "apprise", "heartbeat", "api_url"})
 
 
-def literal_secret(raw: str) -> str | None:
+def literal_secret(raw: str, *, where: str = "") -> str | None:
     """Say what kind of secret a text as written in the file holds, or ``None``.
 
-    What the environment supplies is no secret of the file's; a default after ``:-`` is part of it.
+    What the environment supplies is no secret of the file's; a default after ``:-`` is part of it.  ``where`` is the
+    path of keys to it: an option of Spark is known by its name.
     """
     text = _REFERENCE.sub(_HELD, _DEFAULT.sub(lambda match: match[1], raw))
     if _SLACK_TOKEN.search(text):
         return "a Slack token"
+    if _HELD not in text and _OPTION.search(where):
+        return "a secret"
     webhook = _WEBHOOK.search(text)
     if webhook and _HELD not in webhook[0]:
         return "a Slack webhook address"

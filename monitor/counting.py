@@ -146,15 +146,17 @@ def count(
     specs: Mapping[str, ColumnSpec],
     *,
     segments: Mapping[str, Sequence[str]] | None = None,
+    threads: int | None = None,
 ) -> WindowCounts:
     """Count a stream of record batches over frozen edges, all rows and each segment value, in one pass.
 
     ``segments`` maps a column to the values that have rows of their own; the rest are together in ``(other)``.
+    ``threads`` count columns side by side, at most; by default as many as there are processors, up to four.
     """
     whole = _Columns(specs)
     split = {column: _Split(column, values, specs) for column, values in (segments or {}).items()}
     seen = WindowCounts()
-    with Crew() as crew:
+    with Crew(threads) as crew:
         for batch in batches:
             whole.update(batch, crew)
             for part in split.values():
@@ -214,9 +216,25 @@ def learn_specs(
     -------
     The spec of each column that had a value at all, and the number of rows seen.
     """
+    found = builders(kinds, bins=bins, max_categories=max_categories, decision_edges=decision_edges)
+    n_rows = learn(batches, found)
+    return specs_of(found), n_rows
+
+
+Builders = dict[str, EdgeBuilder | CategoryBuilder]
+
+
+def builders(
+    kinds: Mapping[str, str],
+    *,
+    bins: int,
+    max_categories: int,
+    decision_edges: Mapping[str, Sequence[float]] | None = None,
+) -> Builders:
+    """What learns the cells of each column; see :func:`learn_specs`."""
     n_numeric = sum(kind == "numeric" for kind in kinds.values())
     max_distinct = max(_FEWEST_DISTINCT, min(MOST_DISTINCT, _HELD_VALUES // max(1, n_numeric)))
-    builders: dict[str, EdgeBuilder | CategoryBuilder] = {
+    return {
         name: EdgeBuilder(
             bins=bins, max_distinct=max_distinct, decision_edges=tuple((decision_edges or {}).get(name, ()))
         )
@@ -224,14 +242,23 @@ def learn_specs(
         else CategoryBuilder(max_categories)
         for name, kind in kinds.items()
     }
+
+
+def learn(batches: Iterable[pa.RecordBatch], found: Builders, *, threads: int | None = None) -> int:
+    """Show the builders the reference rows, and count these."""
     n_rows = 0
-    with Crew() as crew:
+    with Crew(threads) as crew:
         for batch in batches:
             n_rows += batch.num_rows
-            work = [partial(_learn, builder, batch.column(name)) for name, builder in builders.items()]
+            work = [partial(_learn, builder, batch.column(name)) for name, builder in found.items()]
             crew.share(work, values=batch.num_rows * len(work))
-    specs = {name: builder.spec() for name, builder in builders.items()}
-    return {name: spec for name, spec in specs.items() if spec is not None}, n_rows
+    return n_rows
+
+
+def specs_of(found: Builders) -> dict[str, ColumnSpec]:
+    """The spec of each column that had a value at all."""
+    specs = {name: builder.spec() for name, builder in found.items()}
+    return {name: spec for name, spec in specs.items() if spec is not None}
 
 
 def _learn(builder: EdgeBuilder | CategoryBuilder, column: Any) -> None:

@@ -53,12 +53,30 @@ class Grouped:
         chosen = np.flatnonzero(place >= self._level * GROUPS)
         place = place[chosen]
         self._rows += np.bincount(place, minlength=_LEVELS * GROUPS).reshape(_LEVELS, GROUPS)
-        while self._rows[self._level :].sum() > ENOUGH and self._level < _LEVELS - 1:
-            self._level += 1
+        self._bound()
         taken = pa.array(chosen)
         for name, bins in self._columns.items():
             if name in batch.schema.names:
                 bins.add(batch.column(name).take(taken), place)
+
+    def state(self) -> bytes:
+        """What was counted so far, for the :meth:`add` of one that saw other rows of the same window."""
+        counts = [self._rows, *(bins.counts for bins in self._columns.values())]
+        return bytes([self._level]) + zlib.compress(b"".join(part.tobytes() for part in counts), 1)
+
+    def add(self, state: bytes) -> None:
+        """Take in what another counted over the same columns, as :meth:`state` told it."""
+        told = np.frombuffer(zlib.decompress(state[1:]), dtype=np.int64)
+        at = 0
+        for part in (self._rows, *(bins.counts for bins in self._columns.values())):
+            np.add(part, told[at : at + part.size].reshape(part.shape), out=part)
+            at += part.size
+        self._level = max(self._level, state[0])
+        self._bound()
+
+    def _bound(self) -> None:
+        while self._rows[self._level :].sum() > ENOUGH and self._level < _LEVELS - 1:
+            self._level += 1
 
     def measure(self) -> dict[str, IntArray]:
         """Rows of each group of entities in the bins of each column, shape ``(groups, B)``; empty without a key."""

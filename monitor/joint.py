@@ -76,10 +76,22 @@ class Sampled:
         if not len(chosen):
             return
         taken = pa.array(chosen)
-        values = np.column_stack([floats(batch.column(name).take(taken)) for name in self._names])
-        keys = np.concatenate([self._keys, keys[chosen]])
+        self._keep(keys[chosen], np.column_stack([floats(batch.column(name).take(taken)) for name in self._names]))
+
+    def _keep(self, keys: npt.NDArray[np.uint64], values: npt.NDArray[np.float64]) -> None:
+        keys = np.concatenate([self._keys, keys])
         order = np.argsort(keys, kind="stable")[: self._rows]
         self._keys, self._values = keys[order], np.concatenate([self._values, values])[order]
+
+    def state(self) -> bytes:
+        """The rows that are kept, for the :meth:`add` of one that saw other rows of the same window."""
+        return self._keys.tobytes() + np.ascontiguousarray(self._values).tobytes()
+
+    def add(self, state: bytes) -> None:
+        """Take in the rows that another kept, as :meth:`state` told them."""
+        size = len(state) // (8 * (1 + len(self._names)))
+        values = np.frombuffer(state, dtype=np.float64, offset=8 * size)
+        self._keep(np.frombuffer(state, dtype=np.uint64, count=size), values.reshape(size, len(self._names)))
 
     def measure(self) -> Correlations | None:
         """How the columns of the rows that have passed go together; ``None`` when nothing was looked at."""

@@ -17,7 +17,7 @@ from datetime import datetime
 import structlog
 
 from detectors.profiles import CategoricalProfile, ColumnProfile, NumericProfile
-from monitor import alerting, baselines, checks, compare, counting, entities, failures, joint, pairs, schedule
+from monitor import alerting, baselines, checks, compare, counting, entities, failures, joint, pairs, passes, schedule
 from monitor import labels as late
 from monitor.baselines import NoBaselineError
 from monitor.config import ModelConfig
@@ -143,15 +143,18 @@ def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
         there = source.count_there(model, roles, claim.window, known, now=now)
         here = {name: spec for name, spec in known.items() if name not in there}
         read = source.read_inputs(model, roles, claim.window, now=now, columns=list(here) if there else None)
-        groups = entities.Grouped(read, here if model.entity else {})
-        rows = joint.Sampled(groups, joint.columns_of(here, model))
-        counts = counting.count(rows, here, segments=baseline.detail["segments"])
+        counts, together, groups = passes.count(
+            read,
+            here,
+            segments=baseline.detail["segments"],
+            together=joint.columns_of(here, model),
+            entities=bool(model.entity),
+        )
         counts.columns |= there
-        together = rows.measure()
         beside = None if Job.LABELS in schedule.jobs(model, roles) else versions(source, scope, roles, now=now)
         top = checks.top_features(service.importance(claim.model, source), model.drift.top)
     reference = baselines.reference(baseline, service.config, store=service.store, window=claim.window)
-    worth = entities.told_by(reference.columns, groups.measure(), baseline.detail.get("entity_effects", {}))
+    worth = entities.told_by(reference.columns, groups, baseline.detail.get("entity_effects", {}))
     reference = replace(reference, columns=worth)
     results = [
         volume(service, claim, scope, counts),

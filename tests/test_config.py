@@ -147,7 +147,7 @@ def test_the_commented_examples_of_the_default_are_valid_too(tmp_path: Path) -> 
     }
     config = load(written(tmp_path, text), env=env)
     assert set(config.models) == {"credit_risk", "churn", "fraud", "pricing"}
-    assert set(config.sources) == {"main", "warehouse", "lake"}
+    assert set(config.sources) == {"main", "warehouse", "lake", "cluster"}
     assert set(config.alerts.destinations) == {"terminal", "risk", "plain", "pager"}
 
 
@@ -185,6 +185,9 @@ def test_relative_paths_start_from_the_folder_of_the_file(monkeypatch: pytest.Mo
     folder = HERE / "good"
     assert config.base_dir == folder
     assert config.store.get_secret_value() == f"sqlite:///{folder}/results/monitor.db"
+    cluster = config.sources["cluster"].spark
+    assert cluster is not None
+    assert cluster.path == str(folder / "tables")
     main = config.sources["main"].url
     assert main is not None
     assert main.get_secret_value() == f"sqlite:///{folder}/logs.db"

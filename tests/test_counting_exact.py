@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
@@ -16,9 +14,9 @@ import sqlalchemy as sa
 from databases import fresh_database, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wild_values import COLUMNS, KINDS, NOW, NUMERIC, ROWS, WINDOW, frozen, integers, table
 
 from detectors.profiles import (
-    CategoricalProfile,
     ColumnProfile,
     ColumnSpec,
     NumericProfile,
@@ -30,61 +28,7 @@ from detectors.profiles import (
 )
 from monitor import counting
 from monitor.config import ModelConfig, SourceConfig
-from monitor.models import Window
 from monitor.sources import Source, open_source, pushdown
-
-START = datetime(2026, 3, 1, tzinfo=UTC)
-WINDOW = Window(START, START + timedelta(days=1))
-NOW = datetime(2026, 4, 1, tzinfo=UTC)
-ROWS = 3000
-
-
-def table() -> pa.Table:
-    """Every kind of value that has ever been counted twice or not at all."""
-    rng = np.random.default_rng(11)
-    tied = np.round(rng.normal(size=ROWS), 1)
-    wild = np.where(rng.random(ROWS) < 0.01, np.inf, rng.normal(size=ROWS) * 1e3)
-    wild = np.where(rng.random(ROWS) < 0.01, -np.inf, wild)
-    wild = np.where(rng.random(ROWS) < 0.02, np.nan, wild)
-    single = rng.choice([0.1, 0.2, 0.3, 1 / 3], ROWS).astype(np.float32)
-    huge = rng.integers(2**53 - 50, 2**53 + 50, ROWS)
-    zeros = np.where(rng.random(ROWS) < 0.5, -0.0, 0.0)
-    money = [Decimal(int(cents)).scaleb(-2) for cents in rng.integers(-500, 500, ROWS)]
-    words = rng.choice(["", " ", "a", "Ä", "null", "a'b"], ROWS).tolist()
-    gone = rng.random(ROWS) < 0.05
-    return pa.table(
-        {
-            "at": pa.array([START + timedelta(seconds=20 * i) for i in range(ROWS)], pa.timestamp("us", tz="UTC")),
-            "tied": pa.array(tied, mask=gone),
-            "wild": pa.array(wild, mask=rng.random(ROWS) < 0.02),
-            "single": pa.array(single),
-            "huge": pa.array(huge, mask=rng.random(ROWS) < 0.02),
-            "zeros": pa.array(zeros),
-            "money": pa.array(money, pa.decimal128(12, 2)),
-            "flag": pa.array(rng.random(ROWS) < 0.3, mask=rng.random(ROWS) < 0.1),
-            "word": pa.array(words, pa.string(), mask=rng.random(ROWS) < 0.1),
-        }
-    )
-
-
-COLUMNS: dict[str, Any] = {
-    "at": sa.DateTime(timezone=True), "tied": sa.Double(), "wild": sa.Double(), "single": sa.REAL(),
-    "huge": sa.BigInteger(), "zeros": sa.Double(), "money": sa.Numeric(12, 2), "flag": sa.Boolean(), "word": sa.Text(),
-}  # fmt: skip
-NUMERIC = ["tied", "wild", "single", "huge", "zeros", "money"]
-KINDS = dict.fromkeys(NUMERIC, "numeric") | {"flag": "categorical", "word": "categorical"}
-
-
-def frozen() -> dict[str, ColumnSpec]:
-    """Edges of a reference whose floats were never rounded to float32, and that lie on the window's values."""
-    reference = table().set_column(3, "single", pa.array(np.resize([0.1, 0.2, 0.3, 1 / 3], ROWS)))
-    batches = [batch.select(list(KINDS)) for batch in reference.to_batches()]
-    shaped = [
-        batch.set_column(batch.schema.get_field_index("flag"), "flag", batch.column("flag").cast(pa.string()))
-        for batch in batches
-    ]
-    specs, _ = counting.learn_specs(shaped, KINDS, bins=10, max_categories=4, decision_edges={"tied": [0.5]})
-    return specs
 
 
 def write_sqlite(url: str) -> None:
@@ -104,14 +48,6 @@ def count(source: Source, specs: dict[str, ColumnSpec]) -> dict[str, ColumnProfi
     counts = counting.count(source.read_inputs(model, roles, WINDOW, now=NOW), specs)
     assert counts.n_rows == ROWS
     return counts.columns
-
-
-def integers(profile: ColumnProfile) -> list[Any]:
-    if isinstance(profile, NumericProfile):
-        outside = [profile.n, profile.missing, profile.pos_inf, profile.neg_inf]
-        return [*outside, *profile.cells.tolist()]
-    assert isinstance(profile, CategoricalProfile)
-    return [profile.n, profile.missing, profile.unseen, *profile.counts.tolist(), *sorted(profile.heavy_unseen.items())]
 
 
 @pytest.fixture(scope="module")

@@ -194,3 +194,19 @@ def test_the_first_window_against_a_table_knows_its_customers(tmp_path: Path, en
         assert psi.p_value > 0.001
         assert baseline.detail["entity_effects"]["income"] == pytest.approx(1, abs=0.25)
         assert "customer" not in others
+
+
+def test_parts_of_a_window_add_up_to_it():
+    """As on a cluster, where each part of the rows is seen by a worker of its own."""
+    rng = np.random.default_rng(4)
+    rows = pa.RecordBatch.from_pydict(
+        {"x": rng.normal(size=300_000), ENTITY: [f"e{i}" for i in rng.integers(0, 40_000, 300_000)]}
+    )
+    whole = Grouped([rows], {"x": SPEC})
+    sum(1 for _ in whole)
+    added = Grouped([], {"x": SPEC})
+    for start, end in ((0, 250_000), (250_000, 250_001), (250_001, 300_000)):
+        part = Grouped([rows.slice(start, end - start)], {"x": SPEC})
+        sum(1 for _ in part)
+        added.add(part.state())
+    assert np.array_equal(added.measure()["x"], whole.measure()["x"])

@@ -124,14 +124,16 @@ def _newest_window(
 
 def _sound(source: Source, model: ModelConfig, roles: Roles, window: Window, *, now: datetime) -> dict[str, Any]:
     """Read one window as a run would, so that a missing table or a key that does not join shows now."""
+    from monitor import passes
     from monitor.config import RangeBaseline, RollingBaseline
     from monitor.sources import by_rows, seen_versions
 
     stream = source.read_inputs(model, roles, window, now=now)
+    seen = passes.count(stream, {}).counts
     told: dict[str, Any] = {
         "window_start": stamp(window.start),
         "window_end": stamp(window.end),
-        "n_rows": sum(batch.num_rows for batch in stream),
+        "n_rows": seen.n_rows,
         "duplicates": stream.duplicates,
         "unreadable_times": stream.bad_times,
     }

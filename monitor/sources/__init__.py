@@ -1,4 +1,4 @@
-"""Where logged data is read from: databases and folders of files, as Arrow batches, never written to."""
+"""Where logged data is read from: databases, folders of files and Spark, as Arrow batches, never written to."""
 
 from __future__ import annotations
 
@@ -49,7 +49,14 @@ def _folder(name: str, config: SourceConfig) -> Scanner:
     return Folder(name, config)
 
 
-SOURCES: dict[str, Callable[[str, SourceConfig], Scanner]] = {"url": Database, "path": _folder}
+def _spark(name: str, config: SourceConfig) -> Scanner:
+    from monitor.sources.spark import Spark  # noqa: PLC0415 - few have it
+
+    return Spark(name, config)
+
+
+SOURCES: dict[str, Callable[[str, SourceConfig], Scanner]] = {"url": Database, "path": _folder, "spark": _spark}
+"""How each kind of source is opened, by the key of the config that it is given with."""
 
 
 def open_source(
@@ -79,6 +86,7 @@ def open_source(
 
         return one_file(path)
 
-    scanner = SOURCES["url" if config.url is not None else "path"](name, config)
+    kind = next(key for key in SOURCES if getattr(config, key) is not None)
+    scanner = SOURCES[kind](name, config)
     source = Source(scanner, zone=zone, others=other, read_file=read_file)
     return source

@@ -17,8 +17,9 @@ import pyarrow.dataset as ds
 from detectors.profiles import NumericProfile, NumericSpec
 from monitor.config import SourceConfig
 from monitor.sources import normal, row_groups, times
+from monitor.sources.arrow_columns import column_info
 from monitor.sources.errors import PermanentSourceError, TransientSourceError, missing, missing_file
-from monitor.sources.shapes import ColumnInfo, Kind, Relation, Scan, Span
+from monitor.sources.shapes import ColumnInfo, Relation, Scan, Span
 
 _SAMPLE = 2000
 
@@ -94,7 +95,7 @@ class Folder:
         dataset = self._dataset(relation)
         with self._errors():
             head = row_groups.head(dataset, _SAMPLE)
-        return [_column_info(head.column(name), name) for name in head.column_names]
+        return [column_info(head.column(name), name) for name in head.column_names]
 
     def _filter(self, scan: Scan, schema: pa.Schema) -> Any:
         """A filter on time that row groups' statistics can answer; the exact cut is made on the parsed times."""
@@ -215,6 +216,7 @@ class Folder:
         return int((~self._last_rows(dataset, replace(scan, dedupe=tuple(key)))).sum())
 
     pushes_down = False
+    spread = None
 
     def count_numbers(self, scan: Scan, specs: Mapping[str, NumericSpec]) -> dict[str, NumericProfile]:  # noqa: ARG002
         raise PermanentSourceError(f"{self.where}: files have no engine of their own to count in", reason="unsupported")
@@ -251,58 +253,3 @@ def _bounds(span: Span, kind: pa.DataType) -> list[Any]:
         *([field >= scalars[0]] if scalars[0] is not None else []),
         *([field < scalars[1]] if scalars[1] is not None else []),
     ]
-
-
-def _column_info(column: pa.ChunkedArray, name: str) -> ColumnInfo:
-    plain = normal.storage(column)
-    kind = _kind(plain.type)
-    present = plain.drop_null()
-    some = present[:500]
-    kept = some.to_numpy().tolist() if pa.types.is_floating(plain.type) else some.to_pylist()
-    if kind == "numeric":
-        kept = [v if isinstance(v, int) else float(v) for v in kept]
-    return ColumnInfo(
-        name,
-        _type(plain.type),
-        kind,
-        n_sampled=len(present),
-        n_distinct=_n_distinct(present),
-        whole=kind == "numeric" and bool(len(present)) and _all_whole(present),
-        values=tuple(kept),
-    )
-
-
-def _n_distinct(present: pa.Array) -> int:
-    try:
-        return len(present.unique())
-    except pa.ArrowNotImplementedError:  # structs, lists
-        return len({str(v) for v in present.to_pylist()})
-
-
-def _all_whole(numbers: pa.Array) -> bool:
-    if pa.types.is_integer(numbers.type):
-        return True
-    plain = normal.to_float(numbers).to_numpy(zero_copy_only=False)
-    return bool(np.all(np.isfinite(plain) & (np.abs(plain) < 2**63) & (np.rint(plain) == plain)))
-
-
-def _type(kind: pa.DataType) -> str:
-    if pa.types.is_timestamp(kind):
-        return "timestamp with tz" if kind.tz else "timestamp"
-    return "date" if pa.types.is_date(kind) else str(kind)
-
-
-def _kind(kind: pa.DataType) -> Kind:  # noqa: PLR0911
-    if pa.types.is_boolean(kind):
-        return "bool"
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
-        return "numeric"
-    if pa.types.is_dictionary(kind):
-        return _kind(kind.value_type)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return "text"
-    if pa.types.is_timestamp(kind):
-        return "time"
-    if pa.types.is_date(kind):
-        return "date"
-    return "json" if pa.types.is_struct(kind) or pa.types.is_map(kind) else "other"

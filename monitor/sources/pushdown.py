@@ -49,6 +49,9 @@ def _number(value: float) -> Any:
     return sa.literal(value, sa.Double())
 
 
+_LARGEST = float(np.finfo(np.float64).max)
+"""Beyond it a value is infinite; not every driver can bind an infinity itself."""
+
 CELLS: dict[str, Callable[[Any, Sequence[float]], Any]] = {"postgresql": _by_width_bucket}
 """How a cell's number is found, where a dialect has something better than comparisons."""
 
@@ -92,7 +95,7 @@ def statement(dialect: str, rows: Any, column: str, spec: NumericSpec) -> sa.Sel
     at = cuts(spec)
     found = CELLS.get(dialect, _by_cases)(value, at)
     cell = sa.case((sa.or_(value.is_(None), is_nan(dialect, value)), sa.literal_column("-1")), else_=found)
-    finite = sa.and_(value > _number(-math.inf), value < _number(math.inf))
+    finite = sa.and_(value >= _number(-_LARGEST), value <= _number(_LARGEST))
     inner = sa.select(cell.label("cell"), sa.case((finite, value)).label("x"), value.label("v")).select_from(rows)
     one = inner.subquery("one")
     shift = _number(float(spec.edges[len(spec.edges) // 2]))

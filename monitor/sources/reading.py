@@ -29,6 +29,7 @@ from monitor.sources.errors import PermanentSourceError, missing
 from monitor.sources.prefetch import prefetch
 from monitor.sources.roles import from_json, own_labels, resolve, spelled_out
 from monitor.sources.shapes import (
+    BAD_TIMES,
     ENTITY,
     LABEL,
     LABEL_TIME,
@@ -44,7 +45,9 @@ from monitor.sources.shapes import (
     Scanner,
     Span,
     TimeForm,
+    Work,
 )
+from monitor.sources.shaping import Shape, ShapedWork, as_feature, column_of
 
 _TICK = timedelta(microseconds=1)
 _KEY_CHUNK = 500
@@ -54,17 +57,39 @@ _LABEL_ROWS = 1 << 19
 class InputStream:
     """The record batches of one read, fetched ahead in a thread; iterate once.
 
-    ``duplicates`` counts rows replaced by a later one of the same key; ``bad_times`` rows whose time did not read,
-    known once the stream has ended.
+    Where the rows lie on a cluster, :meth:`each_part` does a work there instead.  ``duplicates`` counts rows replaced
+    by a later one of the same key; ``bad_times`` rows whose time did not read, known once the stream has ended.
     """
 
-    def __init__(self, make: Callable[[InputStream], Iterator[pa.RecordBatch]], *, duplicates: int = 0) -> None:
+    def __init__(
+        self,
+        make: Callable[[InputStream], Iterator[pa.RecordBatch]],
+        *,
+        duplicates: int = 0,
+        spread: Callable[[Work], Iterator[tuple[str, bytes]]] | None = None,
+    ) -> None:
         self._make = make
+        self._spread = spread
         self.duplicates = duplicates
         self.bad_times = 0
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         return prefetch(self._make(self))
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether the rows lie on a cluster that can do the work itself (see :meth:`each_part`)."""
+        return self._spread is not None
+
+    def each_part(self, work: Work) -> Iterator[tuple[str, bytes]]:
+        """Do ``work`` to each part of the rows where it lies, and give what the parts leave, in any order."""
+        if self._spread is None:
+            raise ValueError("these rows are not spread over a cluster: iterate over them")
+        for key, blob in self._spread(work):
+            if key == BAD_TIMES:
+                self.bad_times += int.from_bytes(blob, "little")
+            else:
+                yield key, blob
 
 
 class LabelStream(InputStream):
@@ -162,14 +187,20 @@ class Source:
         features = {n: k for n, k in roles.features.items() if columns is None or n in columns}
         relation = _relation(model)
         scan, duplicates = self._prediction_scan(model, roles, window, now=now, features=features)
-        span = scan.span
+        self._check_names([relation_column for relation_column in roles.segments if not model.features.table], relation)
+        return self._stream(scan, self._shape(model, roles, features, span=scan.span), duplicates=duplicates)
+
+    def _stream(self, scan: Scan, shape: Shape, *, duplicates: int = 0) -> InputStream:
+        spread = self._scanner.spread
 
         def batches(stream: InputStream) -> Iterator[pa.RecordBatch]:
             for raw in self._scanner.scan(scan):
-                yield self._shape(raw, model, roles, features, span=span, stream=stream)
+                batch, bad_times = shape.rows(raw)
+                stream.bad_times += bad_times
+                yield batch
 
-        self._check_names([relation_column for relation_column in roles.segments if not model.features.table], relation)
-        return InputStream(batches, duplicates=duplicates)
+        there = None if spread is None else lambda work: spread(scan, ShapedWork(shape, work))
+        return InputStream(batches, duplicates=duplicates, spread=there)
 
     def count_there(
         self, model: ModelConfig, roles: Roles, window: Window, specs: Mapping[str, ColumnSpec], *, now: datetime
@@ -260,51 +291,18 @@ class Source:
         several = not (len(key) == 1 and infos[key[0]].unique)
         return Join(other, left, key, newest_by=newest, dedupe=several)
 
-    def _shape(
-        self,
-        raw: pa.RecordBatch,
-        model: ModelConfig,
-        roles: Roles,
-        features: dict[str, str],
-        *,
-        span: Span | None,
-        stream: InputStream | None = None,
-    ) -> pa.RecordBatch:
-        """Make a raw batch into the shape that is counted, cut exactly to the span."""
-        if span is not None:
-            moments = times.to_utc(_column(raw, TIME), span.time)
-            if stream is not None:
-                stream.bad_times += moments.null_count
-            keep = times.inside(moments, span)
-            if not pc.all(keep, min_count=0).as_py():
-                raw, moments = raw.filter(keep), moments.filter(keep)
-        arrays: dict[str, pa.Array] = {TIME: moments} if span is not None else {}
-        loose = normal.unpack(_column(raw, "__json__")) if "__json__" in raw.schema.names else None
-        here = frozenset(raw.schema.names)
+    def _shape(self, model: ModelConfig, roles: Roles, features: dict[str, str], *, span: Span | None) -> Shape:
         infos = self._infos(Relation(table=model.features.table) if model.features.table else _relation(model))
-        for name in dict.fromkeys([*features, *roles.segments]):
-            kind = features.get(name, "categorical")
-            if name in here:
-                arrays[name] = _feature(_column(raw, name), kind, infos[name].kind if name in infos else "text")
-            elif loose is not None:
-                arrays[name] = normal.from_python([row.get(name) for row in loose], kind)
-        if SCORE in raw.schema.names:
-            arrays[SCORE] = normal.to_float(_column(raw, SCORE))
-        if DECISION in raw.schema.names:
-            arrays[DECISION] = self._decisions(_column(raw, DECISION), model, roles)
-        elif SCORE in arrays and model.threshold is not None:
-            arrays[DECISION] = pc.greater_equal(
-                pc.if_else(pc.is_nan(arrays[SCORE]), None, arrays[SCORE]), model.threshold
-            )
-        if VERSION in raw.schema.names:
-            arrays[VERSION] = normal.to_text(_column(raw, VERSION)).cast(pa.string())
-        arrays |= _entities(raw)
-        return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
-
-    def _decisions(self, values: pa.Array, model: ModelConfig, roles: Roles) -> pa.Array:
-        kind = self._infos(_relation(model)).get(roles.decision or "")
-        spelled = normal.to_flags(values) if kind is not None and kind.kind == "bool" else values
-        return normal.to_truth(spelled, model.positive)
+        decision = self._infos(_relation(model)).get(roles.decision or "")
+        return Shape(
+            features,
+            tuple(roles.segments),
+            {name: infos[name].kind for name in [*features, *roles.segments] if name in infos},
+            decision=decision.kind if decision is not None else "text",
+            threshold=model.threshold,
+            positive=model.positive,
+            span=span,
+        )
 
     # --- labels ----------------------------------------------------------------------------------
 
@@ -341,9 +339,10 @@ class Source:
         def batches(stream: InputStream) -> Iterator[pa.RecordBatch]:
             assert isinstance(stream, LabelStream)  # noqa: S101 - made so below
             table = None if own else self._labels(model, scan, now=now, stream=stream)
+            shape = self._shape(model, roles, {}, span=scan.span)
             for raw in _gathered(self._scanner.scan(scan)):
-                shaped = self._shape(raw, model, roles, {}, span=scan.span)
-                moments = times.to_utc(_column(raw, TIME), scan.span.time) if scan.span else None
+                shaped, _ = shape.rows(raw)
+                moments = times.to_utc(column_of(raw, TIME), scan.span.time) if scan.span else None
                 kept = raw.filter(times.inside(moments, scan.span)) if moments is not None and scan.span else raw
                 yield self._labelled(kept, shaped, model, table, window=window, now=now, stream=stream)
 
@@ -423,7 +422,7 @@ class Source:
     ) -> pa.RecordBatch:
         if model.labels is None:
             raise ValueError("the model has no labels")
-        moments = _column(shaped, TIME)
+        moments = column_of(shaped, TIME)
         if table is None:
             truth, landed = self._own_truth(raw, model, now=now)
         else:
@@ -471,12 +470,12 @@ class Source:
         if labels is None:
             raise ValueError("the model has no labels")
         info = self._infos(_relation(model))[labels.label]
-        values = _column(raw, LABEL)
+        values = column_of(raw, LABEL)
         truth = normal.to_truth(normal.to_flags(values) if info.kind == "bool" else values, model.positive)
         if labels.time is None:
             return truth, pa.nulls(len(truth), times.UTC_US)
         form = self._form(_relation(model), labels.time)
-        landed = times.to_utc(_column(raw, LABEL_TIME), form)
+        landed = times.to_utc(column_of(raw, LABEL_TIME), form)
         known = times.inside(landed, Span(form, None, now + _TICK))
         return pc.if_else(known, truth, pa.scalar(None, pa.bool_())), pc.if_else(
             known, landed, pa.scalar(None, landed.type)
@@ -549,8 +548,8 @@ class Source:
         heap: list[tuple[int, tuple[Any, ...]]] = []
         n_window = 0
         for raw in self._scanner.scan(scan):
-            keep = times.inside(times.to_utc(_column(raw, TIME), scan.span.time), scan.span)  # type: ignore[union-attr, arg-type]
-            columns = [_column(raw, f"__key{i}__").filter(keep).to_pylist() for i in range(len(key))]
+            keep = times.inside(times.to_utc(column_of(raw, TIME), scan.span.time), scan.span)  # type: ignore[union-attr, arg-type]
+            columns = [column_of(raw, f"__key{i}__").filter(keep).to_pylist() for i in range(len(key))]
             for values in zip(*columns, strict=True):
                 n_window += 1
                 if any(v is None for v in values):
@@ -578,17 +577,17 @@ class Source:
     ) -> tuple[pa.Table, list[datetime], list[tuple[Any, ...]]]:
         scan, _ = self._prediction_scan(model, roles, window, now=now, features=features)
         infos = self._infos(_relation(model))
-        plain = replace(roles, segments=())
+        shape = self._shape(model, replace(roles, segments=()), features, span=scan.span)
         for i, name in enumerate(entity):
             scan.reads[f"__key{i}__"] = _raw_read(infos[name])
         parts: list[pa.RecordBatch] = []
         entities: list[tuple[Any, ...]] = []
         for chunk in _chunks(keys):
             for raw in self._scanner.scan(replace(scan, keys=(tuple(model.key or ()), chunk))):
-                keep = times.inside(times.to_utc(_column(raw, TIME), scan.span.time), scan.span)  # type: ignore[union-attr, arg-type]
+                keep = times.inside(times.to_utc(column_of(raw, TIME), scan.span.time), scan.span)  # type: ignore[union-attr, arg-type]
                 kept = raw.filter(keep)
-                parts.append(self._shape(kept, model, plain, features, span=scan.span))
-                entities += zip(*(_column(kept, f"__key{i}__").to_pylist() for i in range(len(entity))), strict=True)
+                parts.append(shape.rows(kept)[0])
+                entities += zip(*(column_of(kept, f"__key{i}__").to_pylist() for i in range(len(entity))), strict=True)
         if not parts:
             return pa.table({n: normal.from_python([], k) for n, k in features.items()}), [], []
         table = pa.Table.from_batches(parts)
@@ -671,14 +670,15 @@ class Source:
         if model.features.from_ in infos and not features:
             features = dict(roles.features)
             reads["__json__"] = Read(model.features.from_, "raw", infos[model.features.from_])
-        kinds: dict[str, str] = {n: infos[n].kind for n in reads if n in infos}
-        decision_kind = infos[roles.decision].kind if roles.decision in infos else "text"
-
-        def batches(_: InputStream) -> Iterator[pa.RecordBatch]:
-            for raw in self._scanner.scan(Scan(relation, reads)):
-                yield _shape_loose(raw, model, features, kinds, decision_kind)
-
-        return InputStream(batches)
+        shape = Shape(
+            features,
+            tuple(name for name in roles.segments if name in reads),
+            {n: infos[n].kind for n in reads if n in infos},
+            decision=infos[roles.decision].kind if roles.decision in infos else "text",
+            threshold=model.threshold,
+            positive=model.positive,
+        )
+        return self._stream(Scan(relation, reads), shape)
 
     def read_importance(self, table: ImportanceTable) -> dict[str, float]:
         """Read feature weights by name; the first of a repeated name counts, missing weights are left out."""
@@ -692,8 +692,8 @@ class Source:
         }
         weights: dict[str, float] = {}
         for raw in source._scanner.scan(Scan(relation, reads)):
-            names = normal.to_text(_column(raw, "f")).cast(pa.string()).to_pylist()
-            for name, weight in zip(names, normal.to_float(_column(raw, "w")).to_pylist(), strict=True):
+            names = normal.to_text(column_of(raw, "f")).cast(pa.string()).to_pylist()
+            for name, weight in zip(names, normal.to_float(column_of(raw, "w")).to_pylist(), strict=True):
                 if name is not None and weight is not None and np.isfinite(weight):
                     weights.setdefault(name, weight)
         return weights
@@ -802,50 +802,6 @@ def _feature_read(infos: dict[str, ColumnInfo], name: str, kind: str, scanner: S
     return Read(name, "bool" if info.kind == "bool" else "text", info)
 
 
-def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
-    return normal.storage(batch.column(name))
-
-
-def _feature(values: pa.Array, kind: str, source_kind: str) -> pa.Array:
-    if kind == "numeric":
-        return normal.to_float(values)
-    if source_kind == "bool":
-        return normal.to_flags(values)
-    return normal.to_text(values if source_kind == "text" else normal.whole_text(values))
-
-
-def _shape_loose(
-    raw: pa.RecordBatch, model: ModelConfig, features: dict[str, str], kinds: dict[str, str], decision_kind: str
-) -> pa.RecordBatch:
-    loose = normal.unpack(_column(raw, "__json__")) if "__json__" in raw.schema.names else None
-    arrays: dict[str, pa.Array] = {}
-    for name in raw.schema.names:
-        values = _column(raw, name)
-        if name == SCORE:
-            arrays[name] = normal.to_float(values)
-        elif name == DECISION:
-            arrays[name] = normal.to_truth(
-                normal.to_flags(values) if decision_kind == "bool" else values, model.positive
-            )
-        elif name == VERSION:
-            arrays[name] = normal.to_text(values).cast(pa.string())
-        elif name != "__json__" and not name.startswith(ENTITY):
-            arrays[name] = _feature(values, features.get(name, "categorical"), kinds.get(name, "text"))
-    arrays |= _entities(raw)
-    if loose is not None:
-        arrays |= {n: normal.from_python([row.get(n) for row in loose], k) for n, k in features.items()}
-    if SCORE in arrays and DECISION not in arrays and model.threshold is not None:
-        arrays[DECISION] = pc.greater_equal(pc.if_else(pc.is_nan(arrays[SCORE]), None, arrays[SCORE]), model.threshold)
-    return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
-
-
-def _entities(raw: pa.RecordBatch) -> dict[str, pa.Array]:
-    """The entity of each row as one text; null where a part of it is."""
-    parts = [_column(raw, name) for name in raw.schema.names if name.startswith(ENTITY)]
-    spelled = [p.cast(pa.string()) if pa.types.is_integer(p.type) else normal.whole_text(p) for p in parts]
-    return {ENTITY: pc.binary_join_element_wise(*spelled, "\x1f")} if parts else {}
-
-
 def _gathered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Gather narrow batches, so that the labels' hash table is built a few times and not once a batch."""
     parts: list[pa.RecordBatch] = []
@@ -911,16 +867,16 @@ def _collect(
     into: dict[tuple[str, ...], list[tuple[datetime | None, dict[str, Any]]]],
 ) -> None:
     columns = {
-        name: _feature(_column(raw, name), kind, infos[renamed.get(name, name)].kind).to_pylist()
+        name: as_feature(column_of(raw, name), kind, infos[renamed.get(name, name)].kind).to_pylist()
         for name, kind in features.items()
     }
     form = scan.upto.time if scan.upto else None
     moments: list[datetime | None] = [None] * raw.num_rows
     if form is not None and scan.upto is not None:
-        landed = times.to_utc(_column(raw, TIME), form)
+        landed = times.to_utc(column_of(raw, TIME), form)
         known = times.inside(landed, scan.upto).to_pylist()
         moments = landed.to_pylist()
-    keys = [_column(raw, f"__key{i}__").to_pylist() for i in range(len(key))]
+    keys = [column_of(raw, f"__key{i}__").to_pylist() for i in range(len(key))]
     for at, parts in enumerate(zip(*keys, strict=True)):
         if form is not None and not known[at]:
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -20,6 +20,11 @@ LABEL_TIME = "__label_time__"
 NEVER = "__never_labelled__"
 VERSION = "__version__"
 ENTITY = "__entity__"
+BAD_TIMES = "__bad_times__"
+"""The key under which a part of the rows tells how many times did not read."""
+
+Work = Callable[[Iterable[pa.RecordBatch]], Iterator[tuple[str, bytes]]]
+"""What is done to a part of the rows where they lie, leaving a few keyed blobs; it can be pickled."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,10 @@ class Scanner(Protocol):
 
     where: str
     pushes_down: bool
+
+    @property
+    def spread(self) -> Callable[[Scan, Work], Iterator[tuple[str, bytes]]] | None:
+        """Do a work to the rows of a scan where they lie, part by part; ``None`` where rows have to come here."""
 
     def describe(self, relation: Relation, *, window: tuple[datetime, datetime] | None = None) -> list[ColumnInfo]: ...
 

@@ -34,6 +34,8 @@ _ANY_COLON = re.compile(r"(?<![:\w\\]):(?!(?:start|end)\b)(?=\w)")
 class Database:
     """A scanner over one database; connections are opened when needed, and one idle one is kept."""
 
+    spread = None
+
     def __init__(self, name: str, config: SourceConfig, *, adbc: bool = True) -> None:
         if config.url is None:
             raise ValueError("a database needs a url")

@@ -105,10 +105,11 @@ def read(source: Source, model: ModelConfig, roles: Roles, window: Window, *, no
     def batches(stream: InputStream) -> Iterator[pa.RecordBatch]:
         assert isinstance(stream, LabelStream)  # noqa: S101 - made so below
         table = source._labels(model, scan, now=now, stream=stream) if apart else None
+        shape = source._shape(model, roles, {}, span=scan.span)
         for raw in source._scanner.scan(scan):
             moments = times.to_utc(normal.storage(raw.column(TIME)), scan.span.time) if scan.span else None
             kept = raw.filter(times.inside(moments, scan.span)) if moments is not None and scan.span else raw
-            shaped = source._shape(kept, model, roles, {}, span=scan.span)
+            shaped, _ = shape.rows(kept)
             if model.labels is not None:
                 shaped = source._labelled(kept, shaped, model, table, window=window, now=now, stream=stream)
             yield _beside(kept, shaped, model, source._infos(scan.relation), rows=rows)
