@@ -129,11 +129,11 @@ def _sound(source: Source, model: ModelConfig, roles: Roles, window: Window, *, 
     from monitor.sources import by_rows, seen_versions
 
     stream = source.read_inputs(model, roles, window, now=now)
-    seen = passes.count(stream, {}).counts
+    counted = passes.count(stream, {}).counts
     told: dict[str, Any] = {
         "window_start": stamp(window.start),
         "window_end": stamp(window.end),
-        "n_rows": seen.n_rows,
+        "n_rows": counted.n_rows,
         "duplicates": stream.duplicates,
         "unreadable_times": stream.bad_times,
     }

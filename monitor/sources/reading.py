@@ -452,10 +452,10 @@ class Source:
             return None
         if condition.column is not None:
             info = self._infos(_relation(model))[condition.column]
-            values = _column(raw, NEVER)
+            values = column_of(raw, NEVER)
             met = normal.to_truth(normal.to_flags(values) if info.kind == "bool" else values, condition.is_)
         elif DECISION in shaped.schema.names:
-            decided = pc.not_equal(normal.to_float(_column(shaped, DECISION)), 0.0)
+            decided = pc.not_equal(normal.to_float(column_of(shaped, DECISION)), 0.0)
             met = decided if condition.decision == "positive" else pc.invert(decided)
         else:
             raise PermanentSourceError(
