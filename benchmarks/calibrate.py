@@ -10,7 +10,7 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy import stats
+from scipy.optimize import brentq
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -304,13 +305,24 @@ def found_share(n: int, each: int, alpha: float, *, reps: int) -> tuple[int, int
         still = profile_of(spec, of_shares(p)(rng, 1, n // each)[0] * each)
         size = change(spec, reference, still, history=known).smallest_detectable(alpha) or math.inf
         direction = rng.permutation(np.array([1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 0.0, 0.0]))
-        moved = p + direction * math.sqrt(size / float((direction**2 / p).sum()))
-        if (moved <= 0).any():
+        moved = _moved(p, direction, size)
+        if moved is None:
             continue
         window = profile_of(spec, of_shares(moved)(rng, 1, n // each)[0] * each)
         found += change(spec, reference, window, history=known).p_value <= alpha
         sizes.append(size)
     return n, each, alpha, float(np.mean(sizes)), found / len(sizes)
+
+
+def _moved(p: np.ndarray, direction: np.ndarray, psi: float) -> np.ndarray | None:
+    """Shares at exactly this PSI from ``p``, all moved by as much; ``None`` where there are none."""
+
+    def beyond(t: float) -> float:
+        q = p + t * direction
+        return float(((q - p) * np.log(q / p)).sum()) - psi
+
+    most = 0.999 / BINS
+    return p + direction * brentq(beyond, 0.0, most) if beyond(most) > 0 else None
 
 
 def table_detectable(pool: ProcessPoolExecutor, scale: float) -> str:
@@ -345,65 +357,112 @@ def _trend(per_day: float) -> Change_:
     return lambda _, x, day: x + per_day * (day + 1)
 
 
+def _new_category(share: float) -> Change_:
+    return lambda rng, x, _: np.where(rng.random(len(x)) < share, CATEGORIES[-1], x)
+
+
 CHANGES: dict[str, Change_] = {
     "nothing": lambda _, x, __: x,
     **{f"mean + {size} σ": _shift(size) for size in (0.1, 0.2, 0.3, 0.5, 1.0)},
     **{f"scale × {factor}": _scale(factor) for factor in (1.25, 1.5, 2.0)},
     "nulls 2 % → 6 %": _nulls(0.0408),
     "trend 0.05 σ a day": _trend(0.05),
+    "one new category of 1 %": _new_category(0.01),
 }
+CATEGORIES = np.arange(BINS + 1.0)
+"""Values of the column of categories; the last is the new one."""
 OURS = ("ours: alert", "ours: warn or worse", "ours: significant")
-METHODS = (*OURS, "Evidently", "NannyML", "KS 0.05 Bonferroni", "PSI 0.1", "PSI 0.2")
+PEERS = ("Evidently", "NannyML", "KS 0.05 Bonferroni", "PSI 0.1", "PSI 0.2")
+RAISED = ("Wasserstein, raised", "Jensen–Shannon, raised", "KS, raised", "PSI, raised")
+METHODS = (*OURS, *PEERS, *RAISED)
+COLUMNS_WATCHED = 50
 
 
-def power(name: str, *, n: int, reps: int, n_columns: int = 50) -> dict[str, tuple[float, float]]:
+def _level() -> tuple[float, float]:
+    """What one column of fifty may spend in a day, and the most that any of its drift-free windows may be beyond."""
+    spent = budget.spend(1, timedelta(days=90), look=timedelta(days=1), check="feature_drift", n_tests=COLUMNS_WATCHED)
+    return spent, budget.level(spent, confirm=2, alike=0.0, check="feature_drift", n_tests=COLUMNS_WATCHED)
+
+
+def _rows(rng: np.random.Generator, shape: tuple[int, ...], *, categories: bool) -> Sample:
+    """Standard normal rows, or ten categories of falling frequency, with 2 % nulls."""
+    p = 1 / np.arange(1, BINS + 1)
+    rows = rng.choice(CATEGORIES[:-1], shape, p=p / p.sum()) if categories else rng.standard_normal(shape)
+    rows[rng.random(shape) < 0.02] = np.nan
+    return rows
+
+
+def drift_free_scores(seed: int, *, n: int, categories: bool, baselines: int = 4, windows: int = 250) -> np.ndarray:
+    """The peers' scores of drift-free windows, shape ``(windows, RAISED)``: what raised thresholds are taken from."""
+    rng = np.random.default_rng([SEED, seed, n])
+    scores = []
+    for _ in range(baselines):
+        judge = _judges(_rows(rng, (28, n), categories=categories), categories=categories)
+        scores += [judge(_rows(rng, (n,), categories=categories))[1] for _ in range(windows)]
+    return np.array(scores)
+
+
+def power(name: str, *, n: int, reps: int, raised: Sequence[float]) -> dict[str, tuple[float, float]]:
     """Share of streams in which each method fires within 14 days of the onset, and after how many days it does.
 
-    Rows are standard normal with 2 % nulls; 28 days of baseline. Ours alert after two windows in a row, the peers at
-    the first. NannyML: Jensen–Shannon over Doane's bins, mean + 3 σ over the reference's 28 daily chunks. Evidently:
-    Wasserstein over σ of at least 0.1 (its default beyond 1000 reference rows).
+    Rows are standard normal with 2 % nulls (a new category: ten categories); 28 days of baseline.  Ours alert after two
+    windows in a row, the peers' defaults at the first.  NannyML: Jensen–Shannon over Doane's bins (or the categories),
+    mean + 3 σ over the reference's 28 daily chunks.  Evidently: Wasserstein over σ of at least 0.1, for categories
+    Jensen–Shannon of at least 0.1 (its defaults beyond 1000 reference rows).  The peers' scores with a *raised*
+    threshold need two days in a row like ours, and each drift-free window is beyond it as seldom as ours may be.
     """
-    rng = np.random.default_rng([SEED, hash_of(name), n])
+    rng = np.random.default_rng([SEED, hash_of(name[::-1]), n])
+    categories = "category" in name
     first: dict[str, list[int]] = {method: [] for method in METHODS}
     for _ in range(reps):
-        base = rng.standard_normal((28, n))
-        base[rng.random(base.shape) < 0.02] = np.nan
-        judges = _judges(base, n_columns)
+        judge = _judges(_rows(rng, (28, n), categories=categories), categories=categories)
         series = {method: np.zeros(DAYS, dtype=bool) for method in METHODS}
         for day in range(DAYS):
-            rows = rng.standard_normal(n)
-            rows[rng.random(n) < 0.02] = np.nan
-            for method, bad in judges(CHANGES[name](rng, rows, day)).items():
-                series[method][day] = bad
-        for method, bad in series.items():
-            fires = bad & np.append(False, bad[:-1]) if method in OURS else bad
+            bad, scores = judge(CHANGES[name](rng, _rows(rng, (n,), categories=categories), day))
+            bad |= {method: score > limit for method, score, limit in zip(RAISED, scores, raised, strict=True)}
+            for method, found in bad.items():
+                series[method][day] = found
+        for method, found in series.items():
+            fires = found if method in PEERS else found & np.append(False, found[:-1])
             if fires.any():
                 first[method].append(int(fires.argmax()) + 1)
     return {m: (len(days) / reps, float(np.mean(days)) if days else math.nan) for m, days in first.items()}
 
 
-def _judges(base: Sample, n_columns: int) -> Callable[[Sample], dict[str, bool]]:
+Judge = Callable[[Sample], tuple[dict[str, bool], list[float]]]
+
+
+def _judges(base: Sample, *, categories: bool) -> Judge:
+    """What each method says of a window against this baseline, and the scores of ``RAISED``."""
     flat = base[~np.isnan(base)]
-    cuts = np.quantile(flat, np.arange(1, BINS) / BINS)
-    spec = spec_of(BINS)
+    cuts = CATEGORIES[:-1] if categories else np.quantile(flat, np.arange(1, BINS) / BINS)
+    spec: ColumnSpec = CategoricalSpec(tuple(f"c{x:.0f}" for x in CATEGORIES[:-1])) if categories else spec_of(BINS)
 
     def counts(rows: Sample) -> Counts:
+        """Rows in each bin; of categories the last but one are the never-seen ones; the last bin is of missing ones."""
         present = rows[~np.isnan(rows)]
-        values = np.bincount(np.searchsorted(cuts, present), minlength=BINS)
+        values = np.bincount(np.searchsorted(cuts, present), minlength=BINS + categories)
         return np.append(values, len(rows) - len(present)).astype(np.int64)
 
+    def profile(c: Counts) -> ColumnProfile:
+        if not categories:
+            return profile_of(spec, c)
+        return CategoricalProfile(
+            int(c.sum()), int(c[-1]), int(c[-2]), c[:-2].copy(), {"new": int(c[-2])} if c[-2] else {}
+        )
+
     windows = np.array([counts(row) for row in base])
-    known, reference = history_from(spec, windows), profile_of(spec, windows.sum(axis=0))
+    known, reference = History(windows), profile(windows.sum(axis=0))
     p_all = windows.sum(axis=0) / windows.sum()
     sigma, sorted_base = float(flat.std()), np.sort(flat)
-    doane = np.histogram_bin_edges(flat, "doane")
-    p_doane = np.histogram(flat, doane)[0] / len(flat)
+    edges = np.append(CATEGORIES, BINS + 1.0) - 0.5 if categories else np.histogram_bin_edges(flat, "doane")
+    p_bins = np.histogram(flat, edges)[0] / len(flat)
 
     def js(rows: Sample) -> float:
         present = rows[~np.isnan(rows)]
-        q = np.append(np.histogram(present, doane)[0], 0) / max(1, len(present))
+        q = np.append(np.histogram(present, edges)[0], 0) / max(1, len(present))
         q[-1] = max(0.0, 1 - q.sum())
-        p = np.append(p_doane, 0)
+        p = np.append(p_bins, 0)
         middle = (p + q) / 2
         with np.errstate(divide="ignore", invalid="ignore"):
             parts = np.where(p > 0, p * np.log2(p / middle), 0) + np.where(q > 0, q * np.log2(q / middle), 0)
@@ -411,40 +470,62 @@ def _judges(base: Sample, n_columns: int) -> Callable[[Sample], dict[str, bool]]
 
     chunks = [js(row) for row in base]
     limit = float(np.mean(chunks) + 3 * np.std(chunks))
-    spent = budget.spend(1, timedelta(days=90), look=timedelta(days=1), check="feature_drift", n_tests=n_columns)
-    for_shares = budget.spend(1, timedelta(days=90), look=timedelta(days=1), check="quality", n_tests=2 * n_columns)
+    spent, _ = _level()
+    tests = 2 * COLUMNS_WATCHED
+    for_shares = budget.spend(1, timedelta(days=90), look=timedelta(days=1), check="quality", n_tests=tests)
+    beta = budget.level(for_shares, confirm=2, alike=0.0, check="quality", n_tests=tests)
 
-    def judge(rows: Sample) -> dict[str, bool]:
+    def judge(rows: Sample) -> tuple[dict[str, bool], list[float]]:
         c = counts(rows)
         present = rows[~np.isnan(rows)]
-        test = change(spec, reference, profile_of(spec, c), history=known)
-        alpha = budget.level(spent, confirm=2, alike=test.alike, check="feature_drift", n_tests=n_columns)
+        test = change(spec, reference, profile(c), history=known)
+        alpha = budget.level(spent, confirm=2, alike=test.alike, check="feature_drift", n_tests=COLUMNS_WATCHED)
         value = float(psi_terms(p_all, c / c.sum(), floor=1e-4).sum())
         effect = value - test.bias_factor * BINS * (1 / len(rows) + 1 / base.size)
-        distance = float(stats.ks_2samp(sorted_base[::7], present, method="asymp").statistic)
+        moved = stats.ks_2samp(sorted_base, present, method="asymp")
+        far = effect if categories else max(effect, float(moved.statistic))
         sure = test.p_value <= alpha
-        nulls = c[-1] / c.sum() - p_all[-1]
-        beta = budget.level(for_shares, confirm=2, alike=0.0, check="quality", n_tests=2 * n_columns)
-        sure_nulls = test.parts.get("missing", 1.0) <= beta
-        ks = stats.ks_2samp(sorted_base, present, method="asymp").pvalue
+        shares = [(c[-1] / c.sum() - p_all[-1], test.parts.get("missing", 1.0), 0.10, 0.02)]
+        if categories:
+            shares.append((c[-2] / c.sum(), test.parts.get("new", 1.0), 0.05, 0.01))
+        alert = any(p <= beta and rise >= high for rise, p, high, _ in shares)
+        warn = any(p <= beta and rise >= low for rise, p, _, low in shares)
+        shifted = js(rows) if categories else float(stats.wasserstein_distance(sorted_base[::7], present)) / sigma
+        square = _chi2(windows.sum(axis=0)[:-1], c[:-1]) if categories else float(moved.pvalue)
         return {
-            "ours: alert": (sure and max(effect, distance) >= 0.2) or (sure_nulls and nulls >= 0.10),
-            "ours: warn or worse": (sure and max(effect, distance) >= 0.1) or (sure_nulls and nulls >= 0.02),
+            "ours: alert": (sure and far >= 0.2) or alert,
+            "ours: warn or worse": (sure and far >= 0.1) or warn,
             "ours: significant": sure,
-            "Evidently": stats.wasserstein_distance(sorted_base[::7], present) / sigma >= 0.1,
+            "Evidently": shifted >= (0.1 / math.log(2) ** 0.5 if categories else 0.1),
             "NannyML": js(rows) > limit,
-            "KS 0.05 Bonferroni": ks <= 0.05 / n_columns,
+            "KS 0.05 Bonferroni": square <= 0.05 / COLUMNS_WATCHED,
             "PSI 0.1": value >= 0.1,
             "PSI 0.2": value >= 0.2,
-        }
+        }, [shifted, js(rows), -math.log(max(square, 1e-300)), value]
 
     return judge
 
 
+def _chi2(before: Counts, now: Counts) -> float:
+    seen = before + now > 0
+    return float(stats.chi2_contingency(np.stack([before[seen], now[seen]]), correction=False)[1])
+
+
 def table_power(pool: ProcessPoolExecutor, scale: float) -> str:
-    n = 1000
+    n, (_, alpha) = 1000, _level()
+    free = {
+        kind: [pool.submit(drift_free_scores, seed, n=n, categories=kind) for seed in range(max(4, round(10 * scale)))]
+        for kind in (False, True)
+    }
+    raised = {
+        kind: [float(x) for x in np.quantile(np.concatenate([job.result() for job in jobs]), 1 - alpha, axis=0)]
+        for kind, jobs in free.items()
+    }
     rows = ["| change | " + " | ".join(METHODS) + " |", "|---|" + "---|" * len(METHODS)]
-    jobs = {name: pool.submit(power, name, n=n, reps=int(200 * scale)) for name in CHANGES}
+    jobs = {
+        name: pool.submit(power, name, n=n, reps=max(1, int(200 * scale)), raised=raised["category" in name])
+        for name in CHANGES
+    }
     for name, job in jobs.items():
         found = job.result()
         cells = [f"{share:.0%}" + (f", {days:.1f} d" if share else "") for share, days in found.values()]

@@ -31,6 +31,8 @@ Part = Literal["values", "level", "missing", "new"]
 
 
 _FEWEST_BINS = 5
+_SATURATED = 0.8
+"""Beyond this distance PSI is no function of it any more, and the distance is told."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,11 +128,17 @@ class ChangeTest:
     """How much further chance moves bins than it would with two samples of independent rows."""
 
     def smallest_detectable(self, alpha: float) -> float | None:
-        """The smallest PSI that would be found at ``alpha`` in 80 % of such windows; ``None`` if nothing could be."""
+        """The smallest PSI that would be found at ``alpha`` in 80 % of such windows; ``None`` if nothing could be.
+
+        Of a change in any direction, spread over the bins: a shift of all rows is found in more, by the part *level*.
+        PSI is √δ artanh √δ where the shares of half of the bins rise and of half fall by √δ of themselves.
+        """
         if self.law is None or not self.can_tell:
             return None
         found = self.law.smallest_detectable(alpha / max(1, len(self.parts)))
-        return found if math.isfinite(found) else None
+        if not math.isfinite(found):
+            return None
+        return math.sqrt(found) * math.atanh(math.sqrt(found)) if found < _SATURATED else found
 
     def describe(self) -> dict[str, Any]:
         """What it rests on, for people and for JSON."""
