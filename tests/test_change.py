@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from benchmarks.calibrate import Cell, false_alarms, history_from, profile_of, spec_of
+from benchmarks.calibrate import Cell, false_alarms, found_share, history_from, profile_of, spec_of
 from benchmarks.streams import BINS, KINDS, of_shares
-from detectors.change import History, change, share_test
+from detectors.change import ChangeTest, History, change, share_test
 from detectors.effective_size import measure
-from detectors.profiles import CategoricalProfile, CategoricalSpec, ColumnProfile
+from detectors.profiles import CategoricalProfile, CategoricalSpec, ColumnProfile, NumericSpec
+from detectors.psi import psi
+from detectors.statistic import bins_of
+from monitor.counting import count, learn_specs
 
 SPEC = spec_of(BINS)
 
@@ -143,3 +149,54 @@ def test_several_windows_together_find_what_one_cannot() -> None:
     assert (alone.smallest_detectable(1e-4) or 9) > 0.2
     assert (together.smallest_detectable(1e-4) or 9) < 0.05
     assert together.p_value < 1e-6
+
+
+@pytest.mark.parametrize(("n", "each", "alpha"), [(500, 1, 0.001), (500, 5, 1e-4), (2000, 5, 0.001)])
+def test_a_change_of_the_stated_smallest_size_is_found_in_four_of_five_windows(n: int, each: int, alpha: float) -> None:
+    *_, found = found_share(n, each, alpha, reps=400)
+    assert found == pytest.approx(0.8, abs=0.07)  # 5 points, and the noise of 400 windows
+
+
+@pytest.mark.parametrize("wild", [1e8, -1e8])
+def test_one_wild_value_among_ten_thousand_changes_no_verdict_and_no_other_bin(wild: float) -> None:
+    rng = np.random.default_rng(9)
+    before, now, moved = rng.standard_normal(10_000), rng.standard_normal(10_000), rng.standard_normal(10_000) + 0.3
+
+    def judged(reference: np.ndarray, current: np.ndarray) -> tuple[ChangeTest, float, np.ndarray]:
+        rows = [pa.RecordBatch.from_pydict({"x": side}) for side in (reference, current)]
+        specs, _ = learn_specs(rows[:1], {"x": "numeric"}, bins=10, max_categories=50)
+        sides = [count([batch], specs).columns["x"] for batch in rows]
+        found = psi(specs["x"], *sides)
+        assert found.value is not None
+        return change(specs["x"], *sides), found.value, bins_of(specs["x"], *sides).current
+
+    for current in (now, moved):
+        plain, distance, bins = judged(before, current)
+        for sides in ((np.append(before, wild), current), (before, np.append(current, wild))):
+            test, other, others = judged(*sides)
+            assert (test.p_value <= 1e-4) == (plain.p_value <= 1e-4)
+            assert other == pytest.approx(distance, rel=0.02, abs=2e-4)
+            assert np.abs(others - bins).sum() <= 12  # one row in its own bin; edges move by a tenth of a rank each
+
+
+def test_crossing_a_thousand_rows_or_five_distinct_values_changes_no_method() -> None:
+    rng = np.random.default_rng(10)
+
+    def told(n_reference: int, distinct: int | None) -> tuple[set[str], float]:
+        def draw(n: int) -> np.ndarray:
+            return rng.standard_normal(n) if distinct is None else rng.integers(0, distinct, n).astype(float)
+
+        rows = [pa.RecordBatch.from_pydict({"x": draw(n)}) for n in (n_reference, 900)]
+        specs, _ = learn_specs(rows[:1], {"x": "numeric"}, bins=10, max_categories=50)
+        sides = [count([batch], specs).columns["x"] for batch in rows]
+        assert isinstance(specs["x"], NumericSpec)
+        test = change(specs["x"], *sides)
+        return set(test.parts), (test.smallest_detectable(1e-3) or math.inf)
+
+    below, above = told(1000, None), told(1001, None)
+    assert below[0] == above[0] == {"values", "level"}
+    assert below[1] == pytest.approx(above[1], rel=0.01)
+    sizes = [told(5000, distinct) for distinct in (4, 5, 6, 7)]
+    assert all(parts == {"values", "level"} for parts, _ in sizes)
+    assert [size for _, size in sizes] == sorted(size for _, size in sizes)  # a bin more costs a little, and no more
+    assert sizes[-1][1] < 1.5 * sizes[0][1]
