@@ -7,6 +7,7 @@ puts them into docs/statistics.md.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from scipy.special import ndtr, ndtri
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from detectors.edges import CategoryBuilder, EdgeBuilder
+from detectors.kernel import CategoricalCounter, NumericCounter
 from detectors.profiles import (
     CategoricalProfile,
     CategoricalSpec,
@@ -30,6 +33,7 @@ from detectors.profiles import (
     NumericSpec,
     merge_all,
 )
+from detectors.psi import psi
 from monitor.backtest import Memory, Outcome, Replay
 from monitor.config import Config
 from monitor.models import SCORE, Baseline, StoredProfile, Window
@@ -39,6 +43,8 @@ HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
 BINS = 10
 HOURS = 168
 SEED = 20261121
+DOCS = Path(__file__).parents[1] / "docs" / "statistics.md"
+BEGIN, END = "<!-- seasons: begin -->", "<!-- seasons: end -->"
 
 
 # --- a year with seasons -------------------------------------------------------------------------
@@ -179,3 +185,117 @@ def year(seed: int, window: str, season: str, *, learnt: int = 8, weeks: int = 5
     profiles = lived(rng, its, weeks=learnt + weeks, length=length)
     specs = {name: spec_of(name, shares.shape[1]) for name, shares in its.shares.items()}
     return judged(profiles, specs, window=window, season=season, weeks=learnt)[0]
+
+
+def year_with_fixed_limit(profiles: Sequence[StoredProfile], specs: dict[str, ColumnSpec], *, weeks: int) -> int:
+    """Pages of a fixed baseline and PSI of at least 0.2 in two windows in a row: each column's run of such windows."""
+    end = min(p.window.start for p in profiles) + weeks * WEEK
+    baseline = baseline_of(profiles, specs, span=Window(min(p.window.start for p in profiles), end))
+    bad: dict[str, int] = {}
+    pages = 0
+    for p in sorted((p for p in profiles if p.window.start >= end), key=lambda p: p.window):
+        column = baseline.columns[p.column]
+        if not isinstance(p.profile, NumericProfile | CategoricalProfile) or p.profile.n < MIN_ROWS:
+            continue
+        far = (psi(column.spec, column.reference, p.profile).value or 0) >= 0.2
+        bad[p.column] = bad.get(p.column, 0) + 1 if far else 0
+        pages += bad[p.column] == 2
+    return pages
+
+
+# --- real tables ---------------------------------------------------------------------------------
+
+SHARED = Path(__file__).parents[2] / "shared" / "data" / "sets"
+MIN_ROWS = 20
+TABLES: dict[str, tuple[str, list[str]]] = {
+    "elec2": ("event_time", ["nswprice", "nswdemand", "vicprice", "vicdemand", "transfer"]),
+    "bike_sharing_hourly": ("event_time", ["temp", "atemp", "hum", "windspeed", "weathersit", "cnt"]),
+    "nyc_flights13": ("sched_dep_utc", ["carrier", "origin", "dest", "distance", "sched_dep_time"]),
+}
+"""Table → its time and the columns that are watched, in windows of a day."""
+
+
+def real(name: str, *, weeks: int) -> tuple[list[StoredProfile], dict[str, ColumnSpec]]:
+    """The profiles of a table's days, over edges that its first ``weeks`` give."""
+    import pandas as pd
+
+    at, columns = TABLES[name]
+    frame = pd.read_parquet(SHARED / f"{name}.parquet").dropna(subset=[at])
+    moment = pd.to_datetime(frame[at], utc=True)
+    day = moment.dt.floor("D")
+    known = frame[day < day.min() + weeks * WEEK]
+    specs: dict[str, ColumnSpec] = {}
+    profiles = []
+    for column in columns:
+        numeric = pd.api.types.is_numeric_dtype(frame[column])
+        builder = EdgeBuilder() if numeric else CategoryBuilder()
+        builder.update(known[column].to_numpy(float) if numeric else known[column].astype(str).tolist())
+        specs[column] = spec = builder.spec()
+        for start, part in frame.groupby(day)[column]:
+            counter = NumericCounter(spec) if numeric else CategoricalCounter(spec)
+            counter.update(part.to_numpy(float) if numeric else part.astype(str).tolist())
+            window = Window(start.to_pydatetime(), start.to_pydatetime() + DAY)
+            profiles.append(StoredProfile("m", window, column, counter.profile()))
+    return profiles, specs
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+SEASONS = {"matched": "auto", "unmatched": "none"}
+
+
+def simulated(window: str, *, years: int, weeks: int) -> list[str]:
+    """Pages a year without drift, matched and not."""
+    lines = []
+    for seed in range(years):
+        counts = {name: len(year(seed, window, season, weeks=weeks).pages) for name, season in SEASONS.items()}
+        rng = np.random.default_rng([SEED, seed])
+        its = world(rng)
+        profiles = lived(rng, its, weeks=8 + weeks, length=DAY if window == "1d" else HOUR)
+        specs = {name: spec_of(name, shares.shape[1]) for name, shares in its.shares.items()}
+        fixed = year_with_fixed_limit(profiles, specs, weeks=8)
+        lines.append(
+            f"| simulated, {window} | {seed} | {weeks} | {counts['matched']} | {counts['unmatched']} | {fixed} |"
+        )
+    return lines
+
+
+def measured(name: str, *, weeks: int = 8) -> str:
+    """Pages on a real table, matched and not, and which they were."""
+    profiles, specs = real(name, weeks=weeks)
+    span = (max(p.window.end for p in profiles) - min(p.window.start for p in profiles)) / WEEK - weeks
+    told = {key: judged(profiles, specs, window="1d", season=s, weeks=weeks)[0] for key, s in SEASONS.items()}
+    fixed = year_with_fixed_limit(profiles, specs, weeks=weeks)
+    pages = " | ".join(str(len(told[key].pages)) for key in SEASONS)
+    return f"| {name} | | {span:.0f} | {pages} | {fixed} |"
+
+
+def table(*, years: int, hourly_weeks: int) -> str:
+    lines = [
+        "| stream | seed | weeks judged | pages, matched | pages, unmatched | pages, PSI 0.2 twice in a row |",
+        "|---|---|---|---|---|---|",
+        *simulated("1d", years=years, weeks=52),
+    ]
+    if hourly_weeks:
+        lines += simulated("1h", years=years, weeks=hourly_weeks)
+    lines += [measured(name) for name in TABLES if SHARED.is_dir()]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--years", type=int, default=5, help="simulated years")
+    parser.add_argument("--hourly-weeks", type=int, default=52, help="weeks of hourly windows in each; 0: none")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/statistics.md")
+    args = parser.parse_args()
+    found = table(years=args.years, hourly_weeks=args.hourly_weeks)
+    print(found)
+    if args.write:
+        page = DOCS.read_text(encoding="utf-8")
+        head, rest = page.split(BEGIN)
+        text = f"{head}{BEGIN}\nMeasured on {datetime.now(UTC):%Y-%m-%d}, seed {SEED}:\n\n{found}\n{END}"
+        DOCS.write_text(text + rest.split(END)[1], encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -3,14 +3,19 @@
 Each column may look as ever while two of them have parted company: nothing that looks at one column at a time can see
 that.  Correlations are of normal scores within a window (ranks, put on the normal scale), so a drifted, rescaled or
 wild column changes nothing as long as its order relative to the others holds.
+
+Columns may also go together in a way that no correlation shows: one that is far out when another is, in either
+direction, or three of which any two are independent (exclusive or).  *Interactions* are means of products of such
+shapes of two or three columns; they are measured on the same ranks and tested in the same way.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +32,40 @@ _SHRINK = 20
 """The spread of all pairs together counts as so many windows of each pair."""
 _CLOSE = 0.999
 """Correlations beyond this are taken as this: Fisher's z has no end there."""
+SHAPED = 16
+"""Columns of which interactions are measured, the first ones: 360 of two columns and 560 of three."""
+_LEAST = 0.1
+"""The variance of a product is taken as at least this: where one column decides another it has none."""
 _MAGIC = b"JOIN"
 _HEAD = struct.Struct("<4sBHI")
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """How columns of one window go together beyond correlation: means of products of their shapes.
+
+    With v the ranks of a column on (0, 1), *side* is √2 cos πv and *spread* √2 cos 2πv (large at both ends), each of
+    mean 0 and variance 1 over the rows: under independence all products have mean 0 and variance 1, so that a mean is
+    read as a correlation is.
+
+    Parameters
+    ----------
+    names
+        The columns, length ``d``.
+    n, z, variance
+        Rows, mean and variance of each product, shape ``(K,)`` in the order of :meth:`named`; NaN where not defined.
+    """
+
+    names: tuple[str, ...]
+    n: IntArray
+    z: FloatArray
+    variance: FloatArray
+
+    def named(self) -> list[tuple[str, ...]]:
+        """The columns of each product: all pairs three times (side by spread, spread by side, spread by spread), then
+        all triples of sides."""
+        pairs = list(itertools.combinations(self.names, 2))
+        return [*pairs, *pairs, *pairs, *itertools.combinations(self.names, 3)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +85,8 @@ class Correlations:
         Fisher's z (``atanh r``) of each pair, same shape; NaN where it is not defined.
     variance
         What ``n`` times the variance of each ``z`` is estimated at; 1 for normal columns, same shape.
+    shapes
+        How the first columns go together beyond correlation.
     """
 
     names: tuple[str, ...]
@@ -55,6 +94,7 @@ class Correlations:
     n: IntArray
     z: FloatArray
     variance: FloatArray
+    shapes: Interactions | None = None
 
     def named(self) -> list[tuple[str, str]]:
         """The pairs, in the order of the arrays."""
@@ -96,8 +136,53 @@ def correlations(names: Sequence[str], values: FloatArray) -> Correlations:
     z = np.where(defined, np.arctanh(r[rows]), np.nan)
     known = np.where(defined, variance[rows], np.nan).astype(np.float64)
     return Correlations(
-        tuple(names), len(values), n[rows].astype(np.int64), z.astype(np.float64).round(6), known.round(6)
+        tuple(names),
+        len(values),
+        n[rows].astype(np.int64),
+        z.astype(np.float64).round(6),
+        known.round(6),
+        interactions(names[:SHAPED], values[:, :SHAPED]),
     )
+
+
+def interactions(names: Sequence[str], values: FloatArray) -> Interactions:
+    """Measure how some columns go together beyond correlation; ``values`` of shape ``(n, d)``, NaN for missing."""
+    held = (~np.isnan(values)).astype(np.float64)
+    side, spread = (np.column_stack([_shape(column, turns) for column in values.T]) for turns in (1, 2))
+    first, second = np.triu_indices(len(names), 1)
+    shaped = ((side, spread), (spread, side), (spread, spread))
+    parts = [_moments(one, other, (held, held), (first, second)) for one, other in shaped]
+    third = np.nonzero(np.arange(len(names)) > second[:, np.newaxis])
+    twice, both = side[:, first] * side[:, second], held[:, first] * held[:, second]
+    parts.append(_moments(twice, side, (both, held), third))
+    n, z, variance = (np.concatenate(told) for told in zip(*parts, strict=True))
+    return Interactions(tuple(names), n.astype(np.int64), z.round(6), variance.round(6))
+
+
+def _shape(column: FloatArray, turns: int) -> FloatArray:
+    """√2 cos of the ranks on (0, 1), of mean 0 and variance 1; 0 where missing, or where there is no variance."""
+    known = ~np.isnan(column)
+    shape = np.zeros(len(column))
+    if known.sum() < 2:
+        return shape
+    waves = np.cos(turns * np.pi * (rankdata(column[known]) - 0.5) / known.sum())
+    deviation = float(waves.std())
+    shape[known] = (waves - waves.mean()) / deviation if deviation > 1e-6 else 0.0
+    return shape
+
+
+def _moments(
+    one: FloatArray,
+    other: FloatArray,
+    held: tuple[FloatArray, FloatArray],
+    taken: tuple[npt.NDArray[np.intp], ...],
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Rows, mean and variance of the products of columns of two tables, of the pairs that are taken."""
+    n = (held[0].T @ held[1])[taken]
+    enough = np.maximum(n, 1)
+    mean, square = (one.T @ other)[taken] / enough, ((one**2).T @ other**2)[taken] / enough
+    defined = (n >= MIN_PAIRS) & (square > 1e-9)
+    return n, np.where(defined, mean, np.nan), np.where(defined, np.maximum(square - mean**2, _LEAST), np.nan)
 
 
 def _normal_scores(column: FloatArray) -> FloatArray:
@@ -112,14 +197,14 @@ def _normal_scores(column: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class JointChange:
-    """The pair of columns whose correlation has changed most surely.
+    """The columns that most surely go together in another way than before: a pair, or three for an interaction.
 
     ``value`` is how far the correlation has moved, in [0, 2]; ``p_value`` is of the largest of all ``n_pairs`` changes
     (Bonferroni); ``spread`` the overdispersion of the pair between windows; ``smallest`` the change of a correlation
     near 0 that would have been found in 80 % of such windows at ``alpha``.
     """
 
-    pair: tuple[str, str]
+    pair: tuple[str, ...]
     reference: float
     current: float
     value: float
@@ -129,7 +214,7 @@ class JointChange:
     n_current: int
     spread: float
     smallest: float
-    also: list[tuple[str, str, float, float]]
+    also: list[tuple[tuple[str, ...], float, float]]
 
 
 def correlation_change(
@@ -162,45 +247,95 @@ def correlation_change(
     Notes
     -----
     The null hypothesis is that the rank correlation of every pair is what it was.  Changes that leave all pairwise
-    rank correlations alone (a parabola, a change among three columns at once) are not seen.
+    rank correlations alone (a parabola, a change among three columns at once) are seen by :func:`interaction_change`.
 
     References
     ----------
     Fisher, "On the probable error of a coefficient of correlation", Metron 1921; Smyth, "Linear models and empirical
     Bayes methods for assessing differential expression", 2004 (the drawn-together variances).
     """
-    kept = _table(reference, current.names)
-    if kept is None or len(current.names) < 2:
+    if len(current.names) < 2:
+        return None
+    aligned, since = ([_aligned(each, current.names) for each in side] for side in (reference, history))
+    return _change(_table(aligned), current, history=_table(since), alpha=alpha, scale=np.tanh)
+
+
+def interaction_change(
+    reference: Sequence[Correlations],
+    current: Correlations,
+    *,
+    history: Sequence[Correlations] = (),
+    alpha: float = 0.001,
+) -> JointChange | None:
+    """Has any interaction of two or three columns changed since the baseline?
+
+    As :func:`correlation_change`, of the means of products (:class:`Interactions`): Student's t of the largest change
+    with the scatter of the baseline's windows, Bonferroni over all products.
+
+    Returns
+    -------
+    ``None`` where there is nothing to compare; windows with other columns than the current one do not count.
+
+    Notes
+    -----
+    The null hypothesis is that none of the means has changed: what moves only one column, or keeps its ranks, leaves
+    them alone.  A strong dependence that tightens or loosens moves correlations and interactions alike.
+
+    References
+    ----------
+    Neyman, "Smooth test for goodness of fit", 1937; Kallenberg & Ledwina, "Data-driven rank tests for independence",
+    JASA 1999 (the same products as a test of independence).
+    """
+    if current.shapes is None:
+        return None
+    names = current.shapes.names
+    before, since = (
+        _table([each.shapes for each in side if each.shapes is not None and each.shapes.names == names])
+        for side in (reference, history)
+    )
+    return _change(before, current.shapes, history=since, alpha=alpha, scale=np.asarray)
+
+
+def _change(
+    kept: _Table | None,
+    current: Correlations | Interactions,
+    *,
+    history: _Table | None,
+    alpha: float,
+    scale: Callable[[FloatArray], FloatArray],
+) -> JointChange | None:
+    """The largest of all changes; ``scale`` turns a measured number into one between −1 and 1."""
+    if kept is None:
         return None
     usable = (kept.total > 0) & np.isfinite(current.z)
     if not usable.any():
         return None
-    past = _table(history, current.names)
-    wide = past if past is not None and len(past.z) > len(kept.z) else kept
+    wide = history if history is not None and len(history.z) > len(kept.z) else kept
     spread, freedom = _spread(wide)
     centre, total = kept.centre, kept.total
     with np.errstate(invalid="ignore", divide="ignore"):
         error = np.sqrt(spread * np.maximum(kept.variance, current.variance) * (1 / current.n + 1 / total))
         t = np.where(usable, np.abs(current.z - centre) / error, 0.0)
-    n_pairs = int(usable.sum())
-    p = np.minimum(1.0, 2 * stdtr(freedom, -t) * n_pairs)
-    before, after = np.tanh(centre), np.tanh(current.z)
+    n_tests = int(usable.sum())
+    p = np.minimum(1.0, 2 * stdtr(freedom, -t) * n_tests)
+    before, after = scale(centre), scale(current.z)
     names = current.named()
     worst = int(np.argmax(t))
     sure = [place for place in np.argsort(-t) if p[place] <= alpha and place != worst]
-    critical = -float(_quantile(freedom, alpha / n_pairs / 2))
+    critical = -float(_quantile(freedom, alpha / n_tests / 2))
+    typical = np.array([(critical + 0.84) * float(np.median(error[usable]))])
     return JointChange(
         pair=names[worst],
         reference=float(before[worst]),
         current=float(after[worst]),
         value=float(abs(after[worst] - before[worst])),
         p_value=max(float(p[worst]), 1e-300),
-        n_pairs=n_pairs,
+        n_pairs=n_tests,
         n_reference=int(total[worst]),
         n_current=int(current.n[worst]),
         spread=float(spread[worst]),
-        smallest=math.tanh((critical + 0.84) * float(np.median(error[usable]))),
-        also=[(*names[place], float(before[place]), float(after[place])) for place in sure[:5]],
+        smallest=float(scale(typical)[0]),
+        also=[(names[place], float(before[place]), float(after[place])) for place in sure[:5]],
     )
 
 
@@ -215,8 +350,8 @@ class _Table:
     variance: FloatArray
 
 
-def _table(windows: Sequence[Correlations], names: Sequence[str]) -> _Table | None:
-    kept = [window for window in (_aligned(each, names) for each in windows) if window is not None]
+def _table(windows: Sequence[Correlations | Interactions | None]) -> _Table | None:
+    kept = [window for window in windows if window is not None]
     if not kept:
         return None
     z = np.stack([window.z for window in kept])
@@ -265,10 +400,13 @@ def _aligned(window: Correlations, names: Sequence[str]) -> Correlations | None:
 
 
 def to_bytes(measured: Correlations) -> bytes:
-    """A compact form for the store: about 10 bytes a pair."""
+    """A compact form for the store: about 10 bytes a pair or product."""
     names = "\0".join(measured.names).encode("utf-8", "surrogatepass")
-    numbers = np.concatenate([measured.z, measured.variance]).astype("<f4").tobytes()
-    body = struct.pack("<I", len(names)) + names + measured.n.astype("<u4").tobytes() + numbers
+    parts: list[Correlations | Interactions] = [measured]
+    parts += [] if measured.shapes is None else [measured.shapes]
+    n = np.concatenate([part.n for part in parts]).astype("<u4").tobytes()
+    z, variance = (np.concatenate([getattr(part, name) for part in parts]).astype("<f4") for name in ("z", "variance"))
+    body = struct.pack("<I", len(names)) + names + n + z.tobytes() + variance.tobytes()
     return _HEAD.pack(_MAGIC, 1, len(measured.names), measured.n_rows) + zlib.compress(body, 6)
 
 
@@ -287,10 +425,14 @@ def from_bytes(blob: bytes) -> Correlations:
         body = zlib.decompress(blob[_HEAD.size :])
         size = struct.unpack_from("<I", body)[0]
         names = body[4 : 4 + size].decode("utf-8", "surrogatepass").split("\0")
-        pairs = d * (d - 1) // 2
-        n: Any = np.frombuffer(body, "<u4", pairs, 4 + size)
-        numbers: Any = np.frombuffer(body, "<f4", 2 * pairs, 4 + size + 4 * pairs)
+        pairs, held = d * (d - 1) // 2, (len(body) - 4 - size) // 12
+        n: Any = np.frombuffer(body, "<u4", held, 4 + size)
+        numbers: Any = np.frombuffer(body, "<f4", 2 * held, 4 + size + 4 * held)
     except (struct.error, zlib.error, ValueError, UnicodeDecodeError) as error:
         raise ProfileError("cannot read stored correlations: their bytes are damaged") from error
-    wide: npt.NDArray[np.float64] = numbers.astype(np.float64)
-    return Correlations(tuple(names), n_rows, n.astype(np.int64), wide[:pairs], wide[pairs:])
+    counts: IntArray = n.astype(np.int64)
+    z, variance = np.split(numbers.astype(np.float64), 2)
+    shapes = Interactions(tuple(names[:SHAPED]), counts[pairs:], z[pairs:], variance[pairs:]) if held > pairs else None
+    if held < pairs or (shapes is not None and len(shapes.named()) != held - pairs):
+        raise ProfileError("cannot read stored correlations: their bytes are damaged")
+    return Correlations(tuple(names), n_rows, counts[:pairs], z[:pairs], variance[:pairs], shapes)

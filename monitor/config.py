@@ -331,9 +331,10 @@ class DriftConfig(Block):
     chance (default: what `alerts.false_pages` allows)."""
     nulls: NullLimits = NullLimits()
     """Change of the missing share, in points."""
-    multivariate: Literal["off", "correlation"] = "correlation"
-    """Whether numeric features still go together as they did: the change of their pairwise rank correlations, on a
-    bounded sample of each window (`off`: not looked at)."""
+    multivariate: Literal["off", "correlation", "all"] = "all"
+    """Whether numeric features still go together as they did, on a bounded sample of each window: the change of their
+    pairwise rank correlations, and with `all` of what two or three of the first 16 do together beyond that (`off`: not
+    looked at)."""
     top: Annotated[
         Literal["all"] | Annotated[Whole, Field(ge=1)], told("'all', or a number of features such as 20")
     ] = "all"

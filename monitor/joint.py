@@ -14,7 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from detectors.multivariate import Correlations, JointChange, correlation_change, correlations
+from detectors.multivariate import (
+    Correlations,
+    JointChange,
+    correlation_change,
+    correlations,
+    interaction_change,
+)
 from detectors.profiles import ColumnSpec, NumericSpec
 from monitor.checks import Evidence, Scope
 from monitor.config import ModelConfig
@@ -24,6 +30,8 @@ from monitor.thresholds import judge_effect
 
 JOINT = "__joint__"
 METRIC = "correlation_change"
+INTERACTION = "interaction_change"
+METRICS = (METRIC, INTERACTION)
 HISTORY = 30
 """Windows before this one that show how far correlations scatter."""
 ROWS = 2000
@@ -132,19 +140,32 @@ class Known:
 
 
 def joint_drift(scope: Scope, known: Known, current: Correlations | None) -> list[Result]:
-    """Do the numeric features go together as they did in the baseline?"""
+    """Do the numeric features go together as they did in the baseline: by pairs, and beyond correlation?
+
+    The two tests share the part of the budget.
+    """
     if current is None or not known.reference:
         return []
-    evidence = Evidence(scope, "joint", 1)
+    evidence = Evidence(scope, "joint", 2)
     alpha = evidence.alpha(confirm=1)
     if scope.model.drift.significance is None:
         alpha = min(_MOST_ALPHA, alpha)
     if current.n_rows < scope.model.min_rows:
         reason = f"{current.n_rows} rows, min_rows is {scope.model.min_rows}"
-        return [_result(scope, None, Verdict.CANNOT_TELL, ALERT, {"reason": reason})]
-    found = correlation_change(known.reference, current, history=known.history, alpha=alpha)
-    if found is None:
-        return []
+        return [_result(scope, METRIC, None, verdict=Verdict.CANNOT_TELL, threshold=ALERT, detail={"reason": reason})]
+    results = []
+    for metric, test in ((METRIC, correlation_change), (INTERACTION, interaction_change)):
+        if metric == INTERACTION and scope.model.drift.multivariate != "all":
+            continue
+        found = test(known.reference, current, history=known.history, alpha=alpha)
+        if found is not None:
+            results.append(_judged(scope, metric, found, known, told=evidence.told(alpha), alpha=alpha))
+    return results
+
+
+def _judged(
+    scope: Scope, metric: str, found: JointChange, known: Known, *, told: Mapping[str, Any], alpha: float
+) -> Result:
     judged = judge_effect(found.value, found.p_value, warn=WARN, alert=ALERT, alpha=alpha)
     verdict = judged.verdict
     if verdict is Verdict.CANNOT_TELL and found.smallest <= ALERT:
@@ -154,32 +175,44 @@ def joint_drift(scope: Scope, known: Known, current: Correlations | None) -> lis
         "reference": found.reference,
         "current": found.current,
         "n_pairs": found.n_pairs,
-        **evidence.told(alpha),
+        **told,
         "smallest_detectable": found.smallest,
         "spread": found.spread,
         "against": "baseline",
     }
+    if metric == INTERACTION and verdict is Verdict.CANNOT_TELL:
+        detail["decides"] = False  # correlations say whether the window tells enough
     if max(len(known.reference), len(known.history)) < 3:
         detail["assumes"] = "rows are independent: there are too few windows to see how correlations scatter"
     if judged.reason and verdict is not Verdict.OK:
         detail["reason"] = judged.reason
     if verdict in (Verdict.WARN, Verdict.ALERT):
-        detail["what"] = _words(found)
-    return [_result(scope, found, verdict, judged.threshold, detail)]
+        detail["what"] = _words(metric, found)
+    return _result(scope, metric, found, verdict=verdict, threshold=judged.threshold, detail=detail)
 
 
-def _words(found: JointChange) -> str:
-    first, second = found.pair
-    more = f", and {len(found.also)} more pairs" if found.also else ""
-    return f"correlation of {first} and {second} {found.reference:.2f} → {found.current:.2f}{more}"
+def _words(metric: str, found: JointChange) -> str:
+    names = f"{', '.join(found.pair[:-1])} and {found.pair[-1]}"
+    change = f"{found.reference:.2f} → {found.current:.2f}"
+    if metric == METRIC:
+        more = f", and {len(found.also)} more pairs" if found.also else ""
+        return f"correlation of {names} {change}{more}"
+    more = f", and {len(found.also)} more" if found.also else ""
+    return f"how {names} go together, beyond correlation, {change}{more}"
 
 
 def _result(
-    scope: Scope, found: JointChange | None, verdict: Verdict, threshold: float | None, detail: dict[str, Any]
+    scope: Scope,
+    metric: str,
+    found: JointChange | None,
+    *,
+    verdict: Verdict,
+    threshold: float | None,
+    detail: dict[str, Any],
 ) -> Result:
     return scope.result(
         Check.FEATURE_DRIFT,
-        METRIC,
+        metric,
         value=None if found is None else found.value,
         p_value=None if found is None else found.p_value,
         threshold=threshold,

@@ -51,6 +51,7 @@ _METRIC_WORDS = {
     "ece": "calibration error",
     "n_rows": "rows",
     "correlation_change": "correlation change",
+    "interaction_change": "interaction change",
 }
 _SHARES = frozenset({"mismatch_rate", "missing_rate", "unseen_rate", "out_of_range_rate", "decision_rate", "null_rate"})
 

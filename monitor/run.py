@@ -354,8 +354,8 @@ def known_together(store: Store, name: str, model: ModelConfig, window: Window) 
     """How features went together in the baseline's windows, and in the fine ones of late."""
     span = baselines.reference_span(model, window) or baselines.UNDATED
     since = window.start - window.length * joint.HISTORY
-    seen = store.results(name, metric=joint.METRIC, start=since, end=window.start)
-    bad = {result.window.start for result in seen if result.verdict is Verdict.ALERT}
+    seen = [store.results(name, metric=metric, start=since, end=window.start) for metric in joint.METRICS]
+    bad = {result.window.start for results in seen for result in results if result.verdict is Verdict.ALERT}
     return joint.Known(
         joint.of(store.profiles(name, start=span.start, end=span.end, columns=[joint.JOINT]), bad),
         joint.of(store.profiles(name, start=since, end=window.start, columns=[joint.JOINT]), bad),

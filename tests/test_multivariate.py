@@ -16,6 +16,7 @@ from detectors.multivariate import (
     correlation_change,
     correlations,
     from_bytes,
+    interaction_change,
     to_bytes,
 )
 from detectors.profiles import FloatArray, ProfileError
@@ -134,21 +135,103 @@ def test_yearly_batches_alarm_in_the_year_whose_correlation_changed_and_in_no_ot
     verdicts = {}
     for year in range(2008, 2022):
         known = Known([years[2007]], [years[past] for past in range(2008, year) if past != 2015])
-        [result] = joint_drift(scope(), known, years[year])
+        result, beyond = joint_drift(scope(), known, years[year])
         verdicts[year] = result.verdict
+        assert year == 2015 or beyond.verdict is Verdict.OK
         if year == 2015:
             assert result.detail["pair"] == ["e", "f"]
             assert result.detail["what"] == "correlation of e and f 0.01 → 0.47"
     assert {year for year, verdict in verdicts.items() if verdict is not Verdict.OK} == {2015}
 
 
+# --- beyond correlation -----------------------------------------------------------------------------
+
+
+def interacting(reference: list[Correlations], current: Correlations, **options: float) -> JointChange:
+    found = interaction_change(reference, current, **options)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("kind", ["independent", "ties", "zeros", "heavy", "ar0.9", "entities"])
+def test_without_change_no_more_interactions_than_the_level_allows(kind: str) -> None:
+    """Of 150 drift-free windows at 0.05; 17 or more of them have a chance below 0.2 %."""
+    rng = np.random.default_rng(23)
+    below = 0
+    for _ in range(6):
+        reference = [measured(rows(rng, 300, kind)) for _ in range(15)]
+        below += sum(interacting(reference, measured(rows(rng, 300, kind))).p_value < 0.05 for _ in range(25))
+    assert below <= 16
+
+
+def exclusive(rng: np.random.Generator, n: int, share: float) -> FloatArray:
+    """Eight columns, each normal, any two independent; in a share of the rows the sign of b follows from d and g."""
+    x = rng.standard_normal((n, 8))
+    tied = rng.random(n) < share
+    x[tied, 1] = np.abs(x[tied, 1]) * np.sign(x[tied, 3] * x[tied, 6])
+    return x
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_three_columns_of_which_any_two_are_independent_are_found_and_named(share: float) -> None:
+    rng = np.random.default_rng(24)
+    reference = [measured(exclusive(rng, 1000, 0.0)) for _ in range(10)]
+    current = measured(exclusive(rng, 1000, share))
+    assert changed(reference, current).p_value > 0.001
+    found = interacting(reference, current)
+    assert found.pair == ("b", "d", "g")
+    assert found.p_value < 1e-4
+    assert found.value == pytest.approx(0.73 * share, abs=0.12)  # E|√2 cos πv|³ = (2 √2 / π)³
+
+
+def test_two_columns_that_are_far_out_together_without_a_correlation_are_found() -> None:
+    rng = np.random.default_rng(25)
+    reference = [measured(rng.standard_normal((1000, 8))) for _ in range(10)]
+    values = rng.standard_normal((1000, 8))
+    values[:, 5] = np.abs(values[:, 5]) * np.where(np.abs(values[:, 2]) > 0.67, 1.3, 0.5) * rng.choice([-1, 1], 1000)
+    current = measured(values)
+    assert changed(reference, current).p_value > 0.001
+    assert set(interacting(reference, current).pair) == {"c", "f"}
+
+
+def test_an_interaction_of_the_smallest_size_is_found_in_four_of_five() -> None:
+    rng = np.random.default_rng(26)
+    found = 0
+    for _ in range(60):
+        reference = [measured(rng.standard_normal((500, 8))) for _ in range(10)]
+        smallest = interacting(reference, measured(rng.standard_normal((500, 8))), alpha=0.001).smallest
+        change = interacting(reference, measured(exclusive(rng, 500, smallest / 0.73)), alpha=0.001)
+        found += change.p_value <= 0.001 and change.pair == ("b", "d", "g")
+    assert 38 <= found <= 58
+
+
+def test_the_service_says_who_interacts_and_is_silent_where_it_was_not_asked() -> None:
+    rng = np.random.default_rng(27)
+    known = Known([measured(exclusive(rng, 1000, 0.0)) for _ in range(10)])
+    current = measured(exclusive(rng, 1000, 1.0))
+    told = {result.metric: result for result in joint_drift(scope(), known, current)}
+    assert told["correlation_change"].verdict is Verdict.OK
+    assert told["interaction_change"].verdict is Verdict.ALERT
+    assert told["interaction_change"].detail["what"].startswith("how b, d and g go together, beyond correlation, ")
+    assert len(joint_drift(scope("correlation"), known, current)) == 1
+
+
+def test_interactions_are_of_ranks_and_of_the_rows_that_are_there() -> None:
+    rng = np.random.default_rng(28)
+    values = rows(rng, 2000)
+    moved = values.copy()
+    moved[:, 0] = np.exp(moved[:, 0]) * 1000 + 7
+    assert interacting([measured(values)], measured(moved)).value < 1e-9
+    moved[rng.random(2000) < 0.5, 0] = np.nan
+    assert interacting([measured(values)], measured(moved)).p_value > 0.001
+
+
 # --- what cannot be said ----------------------------------------------------------------------------
 
 
-def scope() -> Scope:
-    config = Config.model_validate(
-        {"sources": {"main": "sqlite:///x.db"}, "models": {"m": {"table": "t", "time": "at", "window": "1d"}}}
-    )
+def scope(multivariate: str = "all") -> Scope:
+    model = {"table": "t", "time": "at", "window": "1d", "drift": {"multivariate": multivariate}}
+    config = Config.model_validate({"sources": {"main": "sqlite:///x.db"}, "models": {"m": model}})
     return Scope("m", config.models["m"], Window(START, START + timedelta(days=1)), 0)
 
 
@@ -227,6 +310,11 @@ def test_stored_correlations_are_read_back_and_damage_is_named() -> None:
     assert two.n_rows == 400
     assert np.array_equal(two.n, one.n)
     assert two.z == pytest.approx(one.z, abs=1e-6)
+    assert one.shapes is not None
+    assert two.shapes is not None
+    assert np.array_equal(two.shapes.n, one.shapes.n)
+    assert two.shapes.z == pytest.approx(one.shapes.z, abs=1e-6)
+    assert two.shapes.variance == pytest.approx(one.shapes.variance, abs=1e-5)
     for broken in (b"", blob[:20], b"XXXX" + blob[4:]):
         with pytest.raises(ProfileError):
             from_bytes(broken)
