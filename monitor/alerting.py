@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from monitor import diagnosis, grouping, incidents, messages, onset
+from monitor import diagnosis, grouping, incidents, messages, onset, schedule
 from monitor.config import Config, Destination, ModelConfig
 from monitor.incidents import Rules, SeriesKey, Step
 from monitor.models import (
@@ -166,8 +166,8 @@ def is_recent(service: Service, claim: Claim | WindowRow, *, now: datetime) -> b
     """Whether what a window shows is still news: it ended no longer ago than ``alerts.max_age``."""
     model = service.model(claim.model)
     settled = claim.window.end + model.settle
-    if claim.job is Job.LABELS and model.labels is not None:
-        settled += model.labels.delay
+    if claim.job is Job.LABELS:
+        settled += schedule.longest_delay(model)
     return now - settled <= service.config.alerts.max_age + claim.window.length
 
 

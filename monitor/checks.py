@@ -454,13 +454,32 @@ def score_drift(
                 evidence=evidence,
                 against=against,
             )
-        if DECISION in side and DECISION in current:
+        if DECISION in side and DECISION in current and predicts_classes(scope.model):
+            results += compare_column(
+                scope,
+                side[DECISION],
+                current[DECISION],
+                check=Check.SCORE_DRIFT,
+                feature=DECISION,
+                segment=segment,
+                metrics=scope.model.drift.categorical,
+                warn=scope.model.score.warn,
+                alert=scope.model.score.alert,
+                evidence=evidence,
+                against=against,
+            )
+        elif DECISION in side and DECISION in current:
             results.append(
                 _decision_rate(
                     scope, side[DECISION], current[DECISION], segment=segment, evidence=evidence, against=against
                 )
             )
     return results
+
+
+def predicts_classes(model: ModelConfig) -> bool:
+    """Whether the decision is one of several classes, and has no positive share."""
+    return model.labels is not None and model.labels.task == "multiclass"
 
 
 def _as_one_window(column: Column, reference: ColumnProfile) -> Column:

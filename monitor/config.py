@@ -12,7 +12,7 @@ import json
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeGuard
+from typing import Annotated, Any, Literal, Self, TypeGuard
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -169,12 +169,46 @@ PerformanceMetric = Annotated[
         "ece",
         "prevalence",
         "positive_rate",
+        "mae",
+        "rmse",
+        "mape",
+        "bias",
+        "median_absolute_error",
+        "r2",
+        "macro_precision",
+        "macro_recall",
+        "macro_f1",
+        "weighted_precision",
+        "weighted_recall",
+        "weighted_f1",
+        "micro_precision",
+        "micro_recall",
+        "micro_f1",
+        "macro_roc_auc",
     ],
     BeforeValidator(_same_metric),
 ]
-FALLING_IS_WORSE = frozenset({"precision", "recall", "f1", "fbeta", "specificity", "accuracy", "roc_auc", "pr_auc"})
-EITHER_WAY = frozenset({"prevalence", "positive_rate"})
-"""Rates that are neither good nor bad: a limit may point in either direction."""
+Task = Literal["binary", "multiclass", "regression"]
+_AVERAGED = [f"{how}_{what}" for how in ("macro", "weighted", "micro") for what in ("precision", "recall", "f1")]
+TASK_METRICS: dict[Task, frozenset[str]] = {
+    "binary": frozenset({
+        "precision", "recall", "f1", "fbeta", "specificity", "accuracy", "roc_auc", "pr_auc", "brier", "log_loss",
+        "ece", "prevalence", "positive_rate",
+    }),
+    "multiclass": frozenset({"accuracy", "macro_roc_auc", "log_loss", *_AVERAGED}),
+    "regression": frozenset({"mae", "rmse", "mape", "bias", "median_absolute_error", "r2"}),
+}  # fmt: skip
+"""What can be computed of labels of each kind."""
+FALLING_IS_WORSE = frozenset({
+    "precision", "recall", "f1", "fbeta", "specificity", "accuracy", "roc_auc", "pr_auc", "macro_roc_auc", "r2",
+    *_AVERAGED,
+})  # fmt: skip
+EITHER_WAY = frozenset({"prevalence", "positive_rate", "bias"})
+"""Neither good nor bad in one direction: a limit may point in either."""
+IN_UNITS = frozenset({"mae", "rmse", "median_absolute_error"})
+"""In the label's unit: a limit such as +10% is a part of the baseline's value."""
+UNBOUNDED = frozenset({*IN_UNITS, "bias", "mape", "r2", "log_loss"})
+"""May lie beyond 1, and so may their limits."""
 
 
 def _given_limits(value: object) -> object:
@@ -187,16 +221,21 @@ DriftLimits = Annotated[
     BeforeValidator(_given_limits, json_schema_input_type=dict[Metric, float | None]),
 ]
 
-_LIMIT = re.compile(r"^\s*(?:(<|>)\s*)?([+-]?\d+(?:\.\d+)?)\s*(%?)\s*$")
+_LIMIT = re.compile(r"^\s*(?:(<|>|±)\s*)?([+-]?\d+(?:\.\d+)?)\s*(%?)\s*$")
+_KINDS: dict[str | None, str] = {"<": "below", ">": "above", "±": "either", None: "change"}
 
 
 class PerformanceLimit(Block):
-    """``-5%`` / ``+0.02``: a change against the baseline in points; ``< 0.60`` / ``> 0.2``: an absolute bound."""
+    """``-5%`` / ``+0.02``: a change against the baseline, in points; ``±2``: a change in either direction;
+    ``< 0.60`` / ``> 0.2``: an absolute bound. Of `mae`, `rmse` and `median_absolute_error`, which are in the label's
+    unit, ``+10%`` is a tenth of the baseline's value."""
 
-    kind: Literal["change", "below", "above"]
-    """A change against the baseline, or a bound on the value itself."""
-    value: Annotated[Number, Field(ge=-1, le=1)]
+    kind: Literal["change", "below", "above", "either"]
+    """A change against the baseline, in one direction or either, or a bound on the value itself."""
+    value: Annotated[Number, Field(ge=-1e15, le=1e15)]
     """Points as a share: -0.05 is five points less."""
+    percent: Flag = False
+    """Whether it was given in per cent."""
 
     @model_validator(mode="before")
     @classmethod
@@ -204,12 +243,23 @@ class PerformanceLimit(Block):
         if isinstance(value, dict):
             return value
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            value = str(value)
+            value = f"{value:.17g}" if "e" not in f"{value:.17g}" else str(value)
         match = _LIMIT.match(value) if isinstance(value, str) else None
-        number = float(match[2]) / (100 if match[3] else 1) if match else 0.0
-        if match is None or not -1 <= number <= 1:
+        if match is None:
             raise PydanticCustomError("limit", "expected a limit such as -5% or '< 0.60'")
-        return {"kind": {"<": "below", ">": "above", None: "change"}[match[1]], "value": number}
+        number = float(match[2]) / (100 if match[3] else 1)
+        return {"kind": _KINDS[match[1]], "value": number, "percent": bool(match[3])}
+
+    def against(self, reference: float | None, value: float | None, *, relative: bool) -> PerformanceLimit:
+        """The same limit as a plain bound or change: a part of the reference in its unit, ± as the way it went."""
+        if self.kind not in ("change", "either"):
+            return self
+        if reference is None:  # nothing to have changed from
+            return self.model_copy(update={"kind": "change"})
+        size = self.value * abs(reference) if relative and self.percent else self.value
+        if self.kind == "either":
+            size = -abs(size) if value is not None and value < reference else abs(size)
+        return self.model_copy(update={"kind": "change", "value": size})
 
 
 def _with_limits(value: Any, warn: dict[Metric, float], alert: dict[Metric, float]) -> Any:
@@ -501,11 +551,17 @@ class OnlyWhen(Block):
         return self
 
 
-class LabelConfig(Block):
-    """Where the truth lies, and how long it takes to become known."""
+class LabelBlock(Block):
+    """Where a truth lies, of which kind it is, and how long it takes to become known."""
 
     label: NonEmpty = "label"
     """Column with the truth."""
+    task: Task = "binary"
+    """What the truth is: `binary` (true or false, see `positive`), `multiclass` (one of several classes; the predicted
+    class is the model's `prediction`) or `regression` (a number; the predicted one is `prediction` or `score`)."""
+    scores: dict[NonEmpty, NonEmpty] = {}
+    """Of `multiclass`: class → column with its predicted probability, e.g. `{cat: p_cat, dog: p_dog}`; needed for
+    ROC-AUC, log loss, and what to expect before labels."""
     table: NonEmpty | None = None
     """Table with the labels (default: the model's own)."""
     query: NonEmpty | None = None
@@ -529,24 +585,39 @@ class LabelConfig(Block):
     default, or `{column: approved, is: true}`. What the others would have been is told as bounds."""
 
     @model_validator(mode="after")
-    def _one_relation(self) -> LabelConfig:
+    def _one_relation(self) -> Self:
         if self.table is not None and self.query is not None:
             raise ValueError("give the labels a `table` or a `query`, not both")
         if self.source is not None and self.table is None and self.query is None:
             raise ValueError("`source` needs a `table` or a `query` of labels")
         if any(horizon > self.delay for horizon in self.horizons):
             raise ValueError(f"a horizon is longer than `delay` ({format_duration(self.delay)}): it would never be met")
+        if self.scores and self.task != "multiclass":
+            raise ValueError("`scores` (a probability of each class) need `task: multiclass`")
+        if self.only_when is not None and self.task != "binary":
+            raise ValueError("`only_when` needs `task: binary`: of classes and numbers no bounds are told")
         return self
 
 
 _PERFORMANCE: list[Any] = ["precision", "recall", "f1", "roc_auc", "pr_auc", "brier", "ece", "accuracy"]
+_DEFAULT_METRICS: dict[Task, list[Any]] = {
+    "binary": _PERFORMANCE,
+    "multiclass": ["accuracy", "macro_precision", "macro_recall", "macro_f1", "weighted_f1"],
+    "regression": ["mae", "rmse", "mape", "bias", "median_absolute_error", "r2"],
+}
+_DEFAULT_LIMITS: dict[Task, dict[str, tuple[float, float]]] = {
+    "binary": {"precision": (-0.05, -0.10), "recall": (-0.05, -0.10), "roc_auc": (-0.03, -0.05)},
+    "multiclass": {"accuracy": (-0.05, -0.10), "macro_f1": (-0.05, -0.10)},
+    "regression": {"mae": (0.10, 0.20), "rmse": (0.10, 0.20)},
+}
 
 
 class PerformanceConfig(Block):
     """What is computed once labels have landed, and what is alerted on."""
 
     metrics: Annotated[list[PerformanceMetric], Unique] = _PERFORMANCE
-    """Metrics to compute and store."""
+    """Metrics to compute and store (default of `multiclass`: accuracy, macro precision, recall and F1, weighted F1; of
+    `regression`: mae, rmse, mape, bias, median_absolute_error, r2)."""
     beta: Number = Field(2.0, gt=0, le=100)
     """Weight of recall against precision in `fbeta`."""
     thresholds: Annotated[list[Number], Unique] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
@@ -560,15 +631,42 @@ class PerformanceConfig(Block):
     """Limits by metric: `-3%` (points against the baseline) or `"< 0.60"` (absolute)."""
     alert: dict[PerformanceMetric, PerformanceLimit] = {}
     """Limits by metric: `-5%` (points against the baseline) or `"< 0.60"` (absolute). Where neither `warn` nor `alert`
-    is given, a fall of precision or recall by 5 and 10 points, or of ROC-AUC by 3 and 5, warns and alerts."""
+    is given, a fall of precision or recall by 5 and 10 points, or of ROC-AUC by 3 and 5, warns and alerts; of
+    `multiclass` a fall of accuracy or macro F1 by 5 and 10 points; of `regression` a rise of `mae` or `rmse` by a tenth
+    and a fifth."""
+
+    _task: Task = PrivateAttr(default="binary")
+
+    @property
+    def task(self) -> Task:
+        """The kind of labels that these settings are for."""
+        return self._task
+
+    def of_task(self, task: Task) -> PerformanceConfig:
+        """The same settings for labels of another kind: its own metrics, where none are given."""
+        given = "metrics" in self.model_fields_set
+        found = self.model_copy(update={} if given else {"metrics": list(_DEFAULT_METRICS[task])})
+        found.__pydantic_private__ = {**(self.__pydantic_private__ or {}), "_task": task}
+        if not given:
+            found.__pydantic_fields_set__.discard("metrics")
+        return found
+
+    def computed(self) -> list[str]:
+        """The metrics that are computed: of those asked for, what labels of this kind have."""
+        found = [str(metric) for metric in self.metrics if metric in TASK_METRICS[self._task]]
+        return found or list(_DEFAULT_METRICS[self._task])
 
     def limits(self) -> tuple[dict[Any, PerformanceLimit], dict[Any, PerformanceLimit]]:
         """``(warn, alert)`` by metric: those given, or the built-in ones where none are."""
-        if {"warn", "alert"} & self.model_fields_set:
+        given = {*self.warn, *self.alert}
+        # What `defaults` say of another kind of labels says nothing of these.
+        if {"warn", "alert"} & self.model_fields_set and (not given or given & TASK_METRICS[self._task]):
             return dict(self.warn), dict(self.alert)
-        falls = {"precision": (-0.05, -0.10), "recall": (-0.05, -0.10), "roc_auc": (-0.03, -0.05)}
         warn, alert = (
-            {name: PerformanceLimit(kind="change", value=pair[level]) for name, pair in falls.items()}
+            {
+                name: PerformanceLimit(kind="change", value=pair[level], percent=True)
+                for name, pair in _DEFAULT_LIMITS[self._task].items()
+            }
             for level in (0, 1)
         )
         return warn, alert
@@ -626,6 +724,45 @@ class CompareConfig(Block):
     """With fewer labelled requests that both answered, nothing is said."""
     alert: Flag = False
     """Send one message when the first of `metrics` shows a challenger to be better, or worse."""
+
+
+class FurtherLabel(LabelBlock):
+    """One more label of the same predictions, with a delay, metrics and limits of its own."""
+
+    name: Annotated[NonEmpty, Field(pattern=r"^[A-Za-z0-9][\w .-]{0,59}$")]
+    """What it is called in results and messages."""
+    prediction: NonEmpty | None = None
+    """Column with the decision, the predicted class or the predicted number (default: what the model has)."""
+    score: NonEmpty | None = None
+    """Column with the score of a `binary` label (default: the model's)."""
+    threshold: Number | None = None
+    """Scores from here on are positive decisions (default: the model's, where the score is the model's)."""
+    positive: Scalar = 1
+    """Value of decision and label that counts as positive."""
+    performance: PerformanceConfig | None = None
+    """Metrics and limits of this label (default: the built-in ones of its task)."""
+
+
+class LabelConfig(LabelBlock):
+    """Where the truth lies, and how long it takes to become known."""
+
+    also: list[FurtherLabel] = []
+    """More labels of the same predictions, each with a `name`; they are judged one by one."""
+
+    _name: str | None = PrivateAttr(default=None)
+
+    @property
+    def name(self) -> str | None:
+        """The name of a further label; ``None`` for the model's own."""
+        return self._name
+
+    @classmethod
+    def of(cls, further: FurtherLabel) -> LabelConfig:
+        """A further label as if it were the model's own, but for its name."""
+        plain = {key: getattr(further, key) for key in LabelBlock.model_fields}
+        found = cls.model_construct(_fields_set=set(further.model_fields_set) & set(plain), **plain)
+        found._name = further.name
+        return found
 
 
 class ImportanceTable(Block):
@@ -1094,6 +1231,8 @@ class Config(Block):
                 model.baseline.to = in_zone(model.baseline.to, self.zone)
         for model in self.models.values():
             model._false_pages = rate_of(self.alerts.false_pages)
+            if model.labels is not None and model.labels.task != "binary":
+                model.performance = model.performance.of_task(model.labels.task)
             model.source = model.source or only
             if model.start is not None:
                 model.start = in_zone(model.start, self.zone)

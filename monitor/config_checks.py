@@ -16,15 +16,19 @@ from urllib.parse import urlsplit
 from monitor.config import (
     EITHER_WAY,
     FALLING_IS_WORSE,
+    TASK_METRICS,
+    UNBOUNDED,
     Config,
     Destination,
     DriftLimits,
     ModelConfig,
     NullLimits,
+    PerformanceConfig,
     PerformanceLimit,
     QueryBaseline,
     RollingBaseline,
     TableBaseline,
+    Task,
 )
 from monitor.config_types import format_duration, nearest, parse_duration
 
@@ -68,7 +72,7 @@ def check(config: Config, *, known: Known, environment: Mapping[str, str]) -> It
     yield from _destinations(config, known, environment)
     for name, model in config.models.items():
         where: Where = ("models", name)
-        for part in (_references, _needs_key, _windows, _drift_limits, _shares, _performance, _compare):
+        for part in (_references, _needs_key, _labels, _windows, _drift_limits, _shares, _performance, _compare):
             yield from part(model, known, where)
 
 
@@ -189,6 +193,8 @@ def _named_sources(model: ModelConfig) -> Iterator[tuple[Where, str | None]]:
     yield (), model.source
     if model.labels is not None:
         yield ("labels",), model.labels.source
+        for index, further in enumerate(model.labels.also):
+            yield ("labels", "also", index), further.source
     if model.skew is not None:
         yield ("skew", "offline"), model.skew.offline.source
     if isinstance(model.baseline, (TableBaseline, QueryBaseline)):
@@ -272,20 +278,61 @@ def _shares(model: ModelConfig, _known: Known, where: Where) -> Iterator[Finding
         yield Finding((*where, "skew", "warn"), _disorder(model.skew.warn, model.skew.alert))
 
 
+def _labels(model: ModelConfig, _known: Known, where: Where) -> Iterator[Finding]:
+    labels = model.labels
+    if labels is None:
+        return
+    if labels.task == "regression" and model.prediction is not None and model.score.column is not None:
+        yield Finding((*where, "prediction"), "the predicted number is `prediction` or `score`, not both")
+    seen: set[str] = set()
+    for index, further in enumerate(labels.also):
+        here: Where = (*where, "labels", "also", index)
+        if further.name in seen:
+            yield Finding((*here, "name"), f"there are two labels called '{further.name}'")
+        seen.add(further.name)
+        if (further.table or further.query) and not (further.key or model.key):
+            hint = "name the columns of a request in the model's `key`, or here"
+            yield Finding(here, "labels in a table of their own need a `key`", hint)
+        if further.task == "multiclass" and further.prediction is None and labels.task != "multiclass":
+            yield Finding(here, "a multiclass label needs `prediction`, the column with the predicted class")
+
+
 def _performance(model: ModelConfig, _known: Known, where: Where) -> Iterator[Finding]:
-    performance = model.performance
+    blocks: list[tuple[Where, Task, PerformanceConfig]] = [
+        ((*where, "performance"), "binary" if model.labels is None else model.labels.task, model.performance)
+    ]
+    for index, further in enumerate(() if model.labels is None else model.labels.also):
+        if further.performance is not None:
+            here: Where = (*where, "labels", "also", index, "performance")
+            blocks.append((here, further.task, further.performance.of_task(further.task)))
+    for here, task, performance in blocks:
+        yield from _limits(here, task, performance)
+
+
+def _limits(where: Where, task: Task, performance: PerformanceConfig) -> Iterator[Finding]:
+    for index, metric in enumerate(performance.metrics):
+        if metric not in TASK_METRICS[task]:
+            hint = f"there is {_listed(TASK_METRICS[task])}"
+            yield Finding((*where, "metrics", index), f"'{metric}' is not for {task} labels", hint, if_written=True)
     for side, limits in (("warn", performance.warn), ("alert", performance.alert)):
         for metric, limit in limits.items():
-            here = (*where, "performance", side, metric)
+            here = (*where, side, metric)
             if metric not in performance.metrics:
-                yield Finding(here, f"'{metric}' is not computed", "add it to performance.metrics")
+                computable = metric in TASK_METRICS[task]
+                hint = "add it to performance.metrics" if computable else f"the labels are {task}"
+                yield Finding(here, f"'{metric}' is not computed", hint, if_written=not computable)
+                continue
             sign = -1 if metric in FALLING_IS_WORSE else 1
-            if limit.kind == "change" and limit.value * sign <= 0 and metric not in EITHER_WAY:
+            if metric not in UNBOUNDED and abs(limit.value) > 1:
+                yield Finding(here, "expected a limit such as -5% or '< 0.60'")
+            elif limit.kind == "change" and limit.value * sign <= 0 and metric not in EITHER_WAY:
                 right = f"{sign * (abs(limit.value) or 0.05):+.4g}"
                 way = "falling" if sign < 0 else "rising"
                 yield Finding(
                     here, f"{metric} gets worse by {way}", f"write '{right}', or '{_bound(sign)} …' for a bound"
                 )
+            elif limit.percent and metric == "bias":
+                yield Finding(here, "bias is in the label's unit, of which there are no per cent", "write '±2'")
             other = performance.alert.get(metric)
             if side == "warn" and other is not None and _stricter(other, limit):
                 yield Finding(here, "the warning is further off than the alert: it would never warn")
@@ -299,7 +346,7 @@ def _stricter(alert: PerformanceLimit, warn: PerformanceLimit) -> bool:
     """Whether the alert fires before the warning does; limits of different kinds cannot be compared."""
     if alert.kind != warn.kind:
         return False
-    if alert.kind == "change":
+    if alert.kind in ("change", "either"):
         return abs(warn.value) > abs(alert.value)
     return warn.value < alert.value if alert.kind == "below" else warn.value > alert.value
 

@@ -114,8 +114,10 @@ def _lateness(scope: Scope, windows: Sequence[tuple[Window, DelayCounts]], *, no
         verdict = Verdict.ALERT if size >= math.log1p(limits.alert) else Verdict.WARN
     threshold = 1 + (limits.warn if verdict is Verdict.WARN else limits.alert)
     which = "positive" if change.label else "negative"
-    words = f"{which} labels take {change.factor:.2f} times as long as before"
     detail: dict[str, object] = {"class": which, "n": change.n}
+    if scope.model.labels is not None and scope.model.labels.task != "binary":
+        which, detail = "", {"n": change.n}
+    words = f"{which} labels take {change.factor:.2f} times as long as before".strip()
     if verdict is not Verdict.OK:
         detail["what"] = words
     return _result(

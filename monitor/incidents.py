@@ -17,6 +17,7 @@ from typing import Any
 from monitor.messages import excess
 from monitor.models import (
     CYCLES,
+    DECISION,
     Check,
     Incident,
     IncidentState,
@@ -33,12 +34,18 @@ SeriesKey = tuple[Check, str | None, str | None]
 ROWS = "__rows__"
 """Feature name of the series that counts windows without any rows; not a column."""
 LABELS = "__labels__"
-"""Feature name of the series that watch the labels' own delay; not a column, and an incident of their own."""
+"""Feature name of the series that watch the labels' own delay; not a column, and an incident of their own. That of a
+further label is followed by its name."""
 
 _ROWS_KEY: SeriesKey = (Check.QUALITY, ROWS, None)
 _INPUT_CHECKS = frozenset({Check.FEATURE_DRIFT, Check.SCORE_DRIFT, Check.QUALITY})
 _NO_DATA = "no_data"
 _LATE = "labels"
+
+
+def is_about_labels(feature: str | None) -> bool:
+    """Whether a series watches how late labels are, and not what they say."""
+    return feature is not None and feature.startswith(LABELS)
 
 
 @dataclass(frozen=True)
@@ -290,7 +297,7 @@ def _verdicts(results: Iterable[Result]) -> dict[SeriesKey, Verdict]:
 
 def _rows_seen(results: Iterable[Result]) -> bool | None:
     """Whether the window had any rows at all; ``None`` when these results do not speak of the inputs."""
-    inputs = [result for result in results if result.check in _INPUT_CHECKS and result.feature != LABELS]
+    inputs = [result for result in results if result.check in _INPUT_CHECKS and not is_about_labels(result.feature)]
     if not inputs:
         return None
     counts = [result for result in inputs if result.metric == "n_rows" and result.segment is None]
@@ -343,7 +350,7 @@ Slot = tuple[str, str]
 
 
 def _slot_of(key: SeriesKey) -> Slot:
-    return key[0].value, {ROWS: _NO_DATA, LABELS: _LATE}.get(key[1] or "", "")
+    return key[0].value, _LATE if is_about_labels(key[1]) else _NO_DATA if key[1] == ROWS else ""
 
 
 def _slot(incident: Incident) -> Slot:
@@ -419,7 +426,7 @@ def _no_longer_monitored(
     Only where the check decided on other features in this window is a feature's absence a fact about the model, and
     not about the data.
     """
-    decided = {feature for _, feature, _ in touched} - {None, ROWS, LABELS}
+    decided = {feature for _, feature, _ in touched if feature != ROWS and not is_about_labels(feature)} - {None}
     return lambda key: bool(decided) and key[1] is not None and key[1] not in seen
 
 
@@ -466,7 +473,7 @@ def _ranked(keys: Iterable[SeriesKey], effects: Mapping[SeriesKey, float]) -> li
 
 
 def _names(ranked: Iterable[Sequence[str | None]]) -> list[str]:
-    names = (feature for feature, _ in ranked if feature is not None and feature not in (ROWS, LABELS))
+    names = (feature for feature, _ in ranked if feature not in (None, ROWS, DECISION) and not is_about_labels(feature))
     return list(dict.fromkeys(names))
 
 

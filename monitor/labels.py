@@ -31,6 +31,7 @@ from monitor.checks import Scope
 from monitor.config import ModelConfig, RollingBaseline
 from monitor.delays import METRICS as FINDINGS
 from monitor.delays import OUTAGE, delay_findings, labels_expected
+from monitor.label_tasks import column_of, label_name
 from monitor.models import SCORE, Baseline, Result, Roles, StoredProfile, Window
 from monitor.sources import NEVER, Source
 from monitor.store import Store
@@ -48,6 +49,8 @@ SLOTS = 24
 ENOUGH = 500
 """Labels of either class in the windows of ``MEMORY``, below which older ones are asked as well."""
 PARTS = 8
+ODDITIES = ("contradictions", "before_prediction", "unmatched", "duplicates", "duplicate_labels")
+"""What a stream of labels counts beside them."""
 _STRATA_AT = (0.5, 0.8, 0.95)
 
 
@@ -189,11 +192,7 @@ def count(
         reduce(merge, told),
         None if newest is None else datetime.fromtimestamp(newest, UTC),
         {name: part.never.counts() for name, part in parts.items()},
-        {
-            name: int(getattr(stream, name, 0) or 0)
-            for name in ("contradictions", "before_prediction", "despite", "duplicates")
-            if getattr(stream, name, 0)
-        },
+        {name: int(getattr(stream, name, 0) or 0) for name in ODDITIES if getattr(stream, name, 0)},
     )
     return counted, told
 
@@ -223,7 +222,7 @@ def _no_delays(grid: Grid) -> DelayCounts:
 
 def _rows(batch: pa.RecordBatch, *, window: Window, grid: Grid) -> _Rows:
     scores, decisions, labels = counting.score_rows(batch)
-    times, landed = _seconds(batch, counting.TIME), _seconds(batch, "__label_time__")
+    times, landed = seconds(batch, counting.TIME), seconds(batch, "__label_time__")
     part = (times - window.start.timestamp()) / window.length.total_seconds()
     slots = np.clip((part * SLOTS).astype(np.int64), 0, SLOTS - 1)
     never = np.zeros(batch.num_rows, bool)
@@ -232,11 +231,12 @@ def _rows(batch: pa.RecordBatch, *, window: Window, grid: Grid) -> _Rows:
     return _Rows(scores, decisions, labels, times, landed, slots, grid.strata(scores, decisions, slots), never)
 
 
-def _seconds(batch: pa.RecordBatch, name: str) -> npt.NDArray[np.float64]:
+def seconds(batch: pa.RecordBatch, name: str) -> npt.NDArray[np.float64]:
+    """A column of times in seconds since 1970; NaN where there is none."""
     if name not in batch.schema.names:
         return np.full(batch.num_rows, np.nan)
     ticks = pc.cast(pc.cast(batch.column(name), pa.timestamp("us", "UTC")), pa.int64())
-    return counting.floats(ticks) / 1e6
+    return np.asarray(counting.floats(ticks) / 1e6)
 
 
 def _slot_ages(window: Window, now: datetime) -> npt.NDArray[np.float64]:
@@ -275,14 +275,14 @@ def reference(
     again once a day.
     """
     baseline = store.baseline(name)
-    span = None if baseline is None else _labelled_span(baseline, model, window)
+    span = None if baseline is None else labelled_span(baseline, model, window)
     if baseline is None or span is None or model.labels is None:
         return None
     final = now >= span.end + model.labels.delay
     cache = _known.setdefault(store, {})
     key = (
-        name, baseline.id, span, "final" if final else now.date(), tuple(model.performance.metrics),
-        str(model.labels.only_when),
+        name, label_name(model), baseline.id, span, "final" if final else now.date(), str(model.labels.only_when),
+        *model.performance.metrics,
     )  # fmt: skip
     if key not in cache:
         counts, never = _reference_counts(
@@ -294,7 +294,7 @@ def reference(
     return cache[key]
 
 
-def _labelled_span(baseline: Baseline, model: ModelConfig, window: Window) -> Window | None:
+def labelled_span(baseline: Baseline, model: ModelConfig, window: Window) -> Window | None:
     """The reference rows; for a rolling baseline moved back by the label delay, so that its labels are mature."""
     if isinstance(model.baseline, RollingBaseline) and model.labels is not None:
         start = window.start - model.labels.delay - model.baseline.rolling
@@ -315,7 +315,7 @@ def _summed_up(counts: ScoreLabels, never: ScoreLabels, model: ModelConfig) -> R
 
 
 def metrics_of(model: ModelConfig) -> list[str]:
-    return [str(metric) for metric in model.performance.metrics]
+    return model.performance.computed()
 
 
 def _reference_counts(
@@ -333,7 +333,9 @@ def _reference_counts(
 ) -> tuple[ScoreLabels, ScoreLabels]:
     """The counts of the reference rows that can be labelled, and of those that never can."""
     apart = model.labels is not None and model.labels.only_when is not None
-    columns = [REFERENCE_LABELS, LABELS, *([REFERENCE_NEVER, NEVER_LABELLED] if apart else [])]
+    labels, together = column_of(model, LABELS), column_of(model, REFERENCE_LABELS)
+    nevers, nevers_together = column_of(model, NEVER_LABELLED), column_of(model, REFERENCE_NEVER)
+    columns = [together, labels, *([nevers_together, nevers] if apart else [])]
     kept = [
         each
         for each in store.profiles(name, start=span.start, end=span.end, columns=columns)
@@ -341,15 +343,15 @@ def _reference_counts(
     ]
     if apart:  # counts from before the condition was configured hold both together
         split = {(each.window, each.column) for each in kept}
-        pairs = {LABELS: NEVER_LABELLED, REFERENCE_LABELS: REFERENCE_NEVER}
+        pairs = {labels: nevers, together: nevers_together}
         kept = [each for each in kept if each.column not in pairs or (each.window, pairs[each.column]) in split]
     whole = {each.column: _scores(each) for each in kept if each.window == span}
-    if REFERENCE_LABELS in whole:
-        return whole[REFERENCE_LABELS], whole.get(REFERENCE_NEVER, empty())
-    single = [each for each in kept if each.column == LABELS]
+    if together in whole:
+        return whole[together], whole.get(nevers_together, empty())
+    single = [each for each in kept if each.column == labels]
     covered = sum((each.window.length for each in single), timedelta(0))
     if final and covered >= 0.9 * span.length:
-        apart_ones = [_scores(each) for each in kept if each.column == NEVER_LABELLED]
+        apart_ones = [_scores(each) for each in kept if each.column == nevers]
         return merge_labels(_scores(each) for each in single), merge_labels(apart_ones)
     pieces = max(1, round(span.length / window.length))
     counted, delays = count(
@@ -359,15 +361,15 @@ def _reference_counts(
     cuts = [Window(span.start + place * length, span.start + (place + 1) * length) for place in range(pieces)]
     taken = {each.window for each in single}
     fresh = [
-        StoredProfile(name, cut, DELAYS, each)
+        StoredProfile(name, cut, column_of(model, DELAYS), each)
         for cut, each in zip(cuts, delays, strict=True)
         if cut not in taken and each.landed.any()
     ]
     scores = counted.scores[None]
     never = counted.never[None]
     if final:
-        fresh.append(StoredProfile(name, span, REFERENCE_LABELS, scores.coarsen(20_000)))
-        fresh += [StoredProfile(name, span, REFERENCE_NEVER, never.coarsen())] if apart else []
+        fresh.append(StoredProfile(name, span, together, scores.coarsen(20_000)))
+        fresh += [StoredProfile(name, span, nevers_together, never.coarsen())] if apart else []
     store.save_profiles(fresh)
     return scores, never
 
@@ -395,10 +397,11 @@ def lateness(
     """
     delay = model.labels.delay if model.labels is not None else timedelta(0)
     first = window.start - delay - max(MEMORY, MEMORY_WINDOWS * window.length)
-    found = _delays_between(store, name, start=first, end=now, grid=grid, leave_out=window)
+    column = column_of(model, DELAYS)
+    found = _delays_between(store, name, column, start=first, end=now, grid=grid, leave_out=window)
     if _fewest(found) < ENOUGH and baseline is not None and baseline.window is not None:
         begin = min(baseline.window.start, first)
-        found = _delays_between(store, name, start=begin, end=now, grid=grid, leave_out=window)
+        found = _delays_between(store, name, column, start=begin, end=now, grid=grid, leave_out=window)
     if not found:
         return None
     found = _thinned(found)
@@ -408,9 +411,9 @@ def lateness(
 
 
 def _delays_between(
-    store: Store, name: str, *, start: datetime, end: datetime, grid: Grid, leave_out: Window
+    store: Store, name: str, column: str, *, start: datetime, end: datetime, grid: Grid, leave_out: Window
 ) -> list[tuple[Window, DelayCounts]]:
-    kept = store.profiles(name, start=start, end=end, columns=[DELAYS])
+    kept = store.profiles(name, start=start, end=end, columns=[column])
     return [
         (each.window, _as_of(each.profile, each.window, now=end))
         for each in kept
@@ -512,27 +515,38 @@ def judge(scope: Scope, counted: Counted, known: Known, *, store: Store, mature:
 
 
 def _findings(scope: Scope, counted: Counted, known: Known, *, store: Store, now: datetime) -> list[Result]:
+    return findings(scope, counted.landed[None], known.lateness, store=store, newest=known.newest_landing, now=now)
+
+
+def findings(
+    scope: Scope, landed: Landed, late: Lateness | None, *, store: Store, newest: datetime | None, now: datetime
+) -> list[Result]:
     """Whether labels come as they used to, said once, when the window is first looked at: it is about that moment."""
+    feature = column_of(scope.model, LABELS)
     if scope.revision:
-        stored = store.results(scope.name, start=scope.window.start, end=scope.window.end)
+        stored = store.results(scope.name, feature=feature, start=scope.window.start, end=scope.window.end)
         return [
             replace(each, revision=scope.revision)
             for each in stored
             if each.metric in FINDINGS and each.window == scope.window
         ]
     history = store.results(
-        scope.name, metric=OUTAGE, start=scope.window.start - 60 * scope.window.length, end=scope.window.start
+        scope.name,
+        metric=OUTAGE,
+        feature=feature,
+        start=scope.window.start - 60 * scope.window.length,
+        end=scope.window.start,
     )
-    late = known.lateness
-    return delay_findings(
+    found = delay_findings(
         scope,
-        counted.landed[None],
+        landed,
         None if late is None else late.law,
         [] if late is None else late.windows,
-        newest=known.newest_landing,
+        newest=newest,
         now=now,
         history=history,
     )
+    return [replace(each, feature=feature) for each in found]
 
 
 def _curves(
@@ -574,11 +588,12 @@ def absent_class(model: ModelConfig) -> int | None:
     return int(str(model.labels.absent_means).lower() == str(model.positive).lower())
 
 
-def profiles(name: str, window: Window, counted: Counted, *, apart: bool = False) -> list[StoredProfile]:
-    """What of a window's labels is kept; ``apart``: with the predictions that can never be labelled."""
+def profiles(name: str, model: ModelConfig, window: Window, counted: Counted) -> list[StoredProfile]:
+    """What of a window's labels is kept, apart from it the predictions that can never be labelled."""
+    column = column_of(model, LABELS)
     kept = [
-        StoredProfile(name, window, LABELS, scores.coarsen(), segment) for segment, scores in counted.scores.items()
+        StoredProfile(name, window, column, scores.coarsen(), segment) for segment, scores in counted.scores.items()
     ]
-    if apart:
-        kept.append(StoredProfile(name, window, NEVER_LABELLED, counted.never[None].coarsen()))
-    return [*kept, StoredProfile(name, window, DELAYS, counted.delays)]
+    if model.labels is not None and model.labels.only_when is not None:
+        kept.append(StoredProfile(name, window, column_of(model, NEVER_LABELLED), counted.never[None].coarsen()))
+    return [*kept, StoredProfile(name, window, column_of(model, DELAYS), counted.delays)]

@@ -11,6 +11,7 @@ from typing import Any
 
 from monitor.models import (
     ACCUMULATED,
+    DECISION,
     Check,
     Finding,
     Incident,
@@ -49,6 +50,16 @@ _METRIC_WORDS = {
     "fbeta": "F-beta",
     "brier": "Brier score",
     "ece": "calibration error",
+    "log_loss": "log loss",
+    "mae": "mean absolute error",
+    "rmse": "root mean squared error",
+    "mape": "mean absolute percentage error",
+    "bias": "bias (mean error)",
+    "r2": "R²",
+    "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
+    "weighted_f1": "weighted F1",
+    "macro_roc_auc": "macro ROC-AUC",
     "n_rows": "rows",
     "correlation_change": "correlation change",
     "interaction_change": "interaction change",
@@ -285,14 +296,19 @@ def excess(result: Result) -> float:
     if result.value is None or result.threshold is None:
         return 0.0
     value, threshold = abs(result.value), abs(result.threshold)
-    if result.check is Check.PERFORMANCE and result.value < result.threshold:
-        value, threshold = threshold, value
+    if result.check is Check.PERFORMANCE and 0 < result.threshold > result.value:
+        # Below zero (an R², a bias) a floor is missed by more than all of it.
+        value, threshold = threshold, max(result.value, threshold / 10)
     return value / threshold if threshold else float("inf" if value else 1.0)
 
 
 def _name(result: Result) -> str:
     own = {Check.SCORE_DRIFT: "score", Check.PERFORMANCE: metric_word(result.metric)}
     name = result.feature or own.get(result.check, metric_word(result.metric))
+    if result.check is Check.PERFORMANCE and result.feature:  # one of several labels
+        name = f"{metric_word(result.metric)} of {result.feature}"
+    elif name.startswith("__"):
+        name = "predicted class" if name == DECISION else metric_word(result.metric)
     return f"{name} [{result.segment}]" if result.segment else name
 
 

@@ -8,9 +8,11 @@ from enum import StrEnum
 from typing import Any
 
 from detectors.delay import DelayCounts
+from detectors.multiclass import ClassCounts
 from detectors.multivariate import Correlations
 from detectors.paired import PairCounts
 from detectors.profiles import Column, ColumnProfile, ColumnSpec
+from detectors.regression import Errors
 from detectors.score_labels import ScoreLabels
 
 
@@ -154,14 +156,15 @@ class StoredProfile:
     """The counts of one column in one window, over the edges of baseline ``baseline_id``.
 
     ``column`` is the feature's name, ``__score__``, ``__decision__``, ``__labels__``, ``__delays__`` (how long labels
-    take), ``__joint__`` (how the numeric features go together), or ``__pairs__`` (two versions on the same requests);
+    take; both followed by the name of a further label), ``__outcomes__`` (numbers and classes predicted and true),
+    ``__joint__`` (how the numeric features go together), or ``__pairs__`` (two versions on the same requests);
     ``segment`` is ``None`` for all rows, else ``column=value``.
     """
 
     model: str
     window: Window
     column: str
-    profile: ColumnProfile | ScoreLabels | Correlations | DelayCounts | PairCounts
+    profile: ColumnProfile | ScoreLabels | Correlations | DelayCounts | PairCounts | Errors | ClassCounts
     segment: str | None = None
     baseline_id: int | None = None
 

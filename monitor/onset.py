@@ -12,7 +12,7 @@ import numpy as np
 from detectors.change_point import ChangePoint, dispersion, onset_of_counts, onset_of_values
 from detectors.profiles import CategoricalProfile, Column, NumericProfile, ProfileError
 from detectors.statistic import bins_of
-from monitor.incidents import LABELS, ROWS, SeriesKey, Step, members
+from monitor.incidents import ROWS, SeriesKey, Step, is_about_labels, members
 from monitor.models import SCORE, Check, Claim, Incident, IncidentState, Result, StoredProfile, Window
 from monitor.service import Service
 
@@ -68,7 +68,7 @@ def _dated(service: Service, claim: Claim, seen: Seen, incident: Incident) -> In
             if past.check is incident.check and past.resolved_window and past.resolved_window <= incident.opened_window
         ]
     )
-    keys = [key for key in members(incident) if key[1] not in (ROWS, LABELS)][:DATED]
+    keys = [key for key in members(incident) if key[1] != ROWS and not is_about_labels(key[1])][:DATED]
     if incident.check in (Check.PERFORMANCE, Check.SKEW):
         onsets = from_results(keys, _results(service, claim, seen, incident, start), opened=incident.opened_window)
     else:

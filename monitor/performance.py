@@ -19,7 +19,9 @@ from detectors.calibration import Calibrator, calibration_change
 from detectors.classification import Measure, ScoreLabels, ThresholdRow, reliability_curve, threshold_table
 from detectors.intervals import Interval, difference, mean_interval, wilson
 from monitor.checks import Evidence, Scope
+from monitor.config import IN_UNITS, PerformanceLimit
 from monitor.delays import Expected
+from monitor.messages import metric_word, number
 from monitor.models import Check, Result, Verdict
 from monitor.thresholds import Judgement, judge_bounds, judge_performance
 
@@ -59,6 +61,8 @@ class Curves:
     age_days: float = 0.0
     notes: Mapping[str, Any] = field(default_factory=dict)
     expected: Expected | None = None
+    widest: Mapping[str, float] = field(default_factory=dict)
+    """How wide the interval of a corrected value may be for it to decide, where that is not ``WIDEST``."""
 
     @property
     def coverage(self) -> float | None:
@@ -89,7 +93,8 @@ def decides(scope: Scope, curves: Curves, metric: str) -> str | None:
     if curves.mature or (curves.coverage or 0.0) >= NEARLY_ALL:
         return "realized"
     corrected = curves.corrected.get(metric)
-    if enough and corrected is not None and (_width(corrected) <= WIDEST or _uncertain(corrected) <= WIDEST):
+    widest = curves.widest.get(metric, WIDEST)
+    if enough and corrected is not None and (_width(corrected) <= widest or _uncertain(corrected) <= widest):
         return "corrected"
     estimated = curves.estimated.get(metric)
     if estimated is not None and estimated.value is not None and curves.n_predictions >= scope.model.min_rows:
@@ -130,7 +135,7 @@ def _row(
     if known is not None and known.value is not None:
         detail["reference"] = known.value
         if measure.value is not None:
-            detail["what"] = f"{metric} {known.value:.3f} → {measure.value:.3f}{_said(kind)}"
+            detail["what"] = f"{_numbers(scope, metric, known.value, measure.value)}{_said(kind)}"
     reason = measure.reason if measure.value is None else judged.reason
     interval = None if measure.low is None or measure.high is None else (measure.low, measure.high)
     if curves.n_never:
@@ -174,6 +179,12 @@ def _never(curves: Curves, measure: Measure, judged: Judgement, *, kind: str) ->
     return told
 
 
+def _numbers(scope: Scope, metric: str, before: float, after: float) -> str:
+    if scope.model.performance.task == "binary":
+        return f"{metric} {before:.3f} → {after:.3f}"
+    return f"{metric_word(metric)} {number(before)} → {number(after)}"
+
+
 def _said(kind: str) -> str:
     return {"corrected": " (corrected for labels still to come)", "estimated": " (estimated, before labels)"}.get(
         kind, ""
@@ -202,40 +213,55 @@ def _judge(scope: Scope, curves: Curves, metric: str, measure: Measure, *, kind:
         awaited = "" if curves.expected is None else f"; {curves.expected}"
         reason = f"labels are still landing: {curves.coverage:.0%} so far, and not a fair sample{awaited}"
         return Judgement(Verdict.CANNOT_TELL, None, reason)
-    if kind == "corrected" and measure.value is not None and _width(measure) > WIDEST:
-        return Judgement(Verdict.CANNOT_TELL, None, f"known to within {_width(measure):.2f} only")
+    if kind == "corrected" and measure.value is not None and _width(measure) > curves.widest.get(metric, WIDEST):
+        return Judgement(Verdict.CANNOT_TELL, None, f"known to within {_width(measure):.3g} only")
     known = None if curves.reference is None else curves.reference.get(metric)
     warn, alert = limits.limits()
     if measure.chance is not None:
         span = None if known is None or known.low is None or known.high is None else (known.low, known.high)
         span = span if known is None or known.chance is None else known.chance
-        return judge_bounds(measure.chance, reference=span, warn=warn.get(metric), alert=alert.get(metric))
+        limit = {side: _plain_limit(given.get(metric), metric, measure, known) for side, given in
+                 (("warn", warn), ("alert", alert))}  # fmt: skip
+        return judge_bounds(measure.chance, reference=span, warn=limit["warn"], alert=limit["alert"])
     triple = None
     if known is not None and known.value is not None and known.low is not None and known.high is not None:
         triple = (known.value, known.low, known.high)
     interval = None if measure.low is None or measure.high is None else (measure.low, measure.high)
     if kind == "corrected" and interval is not None:
-        interval = _as_a_rate(measure, interval)
+        interval = _as_a_rate(measure, interval, None if limits.task == "binary" else curves.realized.get(metric))
     return judge_performance(
         measure.value,
         interval,
         reference=triple,
-        warn=warn.get(metric),
-        alert=alert.get(metric),
+        warn=_plain_limit(warn.get(metric), metric, measure, known),
+        alert=_plain_limit(alert.get(metric), metric, measure, known),
         # A fall beyond its limit is common by chance where labels are few, and a window's verdict is read on its own:
         # the level is that of one window, not that of several in a row.
-        alpha=Evidence(scope, "performance", len(limits.metrics)).alpha(confirm=1),
+        alpha=Evidence(scope, "performance", len(limits.computed())).alpha(confirm=1),
     )
 
 
-def _as_a_rate(measure: Measure, interval: tuple[float, float]) -> tuple[float, float]:
+def _plain_limit(
+    limit: PerformanceLimit | None, metric: str, measure: Measure, known: Measure | None
+) -> PerformanceLimit | None:
+    """A limit as a plain bound or change in points; one that is a part of the baseline's value needs that value."""
+    reference = None if known is None else known.value
+    return None if limit is None else limit.against(reference, measure.value, relative=metric in IN_UNITS)
+
+
+def _as_a_rate(measure: Measure, interval: tuple[float, float], realized: Measure | None = None) -> tuple[float, float]:
     """The interval of the rate behind a corrected value: even with all labels in, so many predictions vary by chance.
 
     Shown is where the window's own value will end up; against the baseline it is the rate that counts, as it does for
-    realized values.
+    realized values.  Of what is no simple rate the labels that are in say how much it varies.
     """
     value, n = measure.value or 0.0, max(measure.n, 1)
-    low, high = wilson(value * n, n)
+    if realized is None:
+        low, high = wilson(value * n, n)
+    elif realized.value is None or realized.low is None or realized.high is None:
+        return interval
+    else:
+        low, high = value - (realized.value - realized.low), value + (realized.high - realized.value)
     return (
         value - math.hypot(value - interval[0], value - low),
         value + math.hypot(interval[1] - value, high - value),

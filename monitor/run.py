@@ -17,10 +17,24 @@ from datetime import datetime
 import structlog
 
 from detectors.profiles import CategoricalProfile, ColumnProfile, NumericProfile
-from monitor import alerting, baselines, checks, compare, counting, entities, failures, joint, pairs, passes, schedule
+from monitor import (
+    alerting,
+    baselines,
+    checks,
+    compare,
+    counting,
+    entities,
+    failures,
+    joint,
+    outcomes,
+    pairs,
+    passes,
+    schedule,
+)
 from monitor import labels as late
 from monitor.baselines import NoBaselineError
 from monitor.config import ModelConfig
+from monitor.label_tasks import roles_of, views
 from monitor.models import (
     DECISION,
     SCORE,
@@ -210,31 +224,40 @@ def skew(service: Service, claim: Claim, now: datetime) -> Seen:
 
 def labels(service: Service, claim: Claim, now: datetime) -> Seen:
     """Performance as far as labels tell: what has landed, what that means for all, and whether labels come as usual."""
-    store, model, scope = service.store, service.model(claim.model), scope_of(service, claim)
+    model = service.model(claim.model)
     with service.source(claim.model) as source:
         roles = service.roles(claim.model, source, now=now)
         model = spelled_out(model, roles)
-        scope = replace(scope, model=model)
         mark = schedule.fingerprint(source, model, roles, claim.window, job=claim.job, now=now)
-        baseline = store.baseline(claim.model)
-        grid = late.grid_of(model, baseline, claim.window)
-        counted = late.count_window(source, model, roles, claim.window, baseline=baseline, now=now, grid=grid)
-        reference = late.reference(
-            store, claim.model, model, roles=roles, source=source, window=claim.window, now=now, grid=grid
-        )
-        newest = source.newest_landing(model, now=now) if claim.revision == 0 else None
+        told = [one_label(service, claim, view, source=source, roles=roles, now=now) for view in views(model)]
+        scope = replace(scope_of(service, claim), model=model)
         beside = versions(source, scope, roles, now=now)
-    lateness = late.lateness(store, claim.model, model, baseline=baseline, window=claim.window, now=now, grid=grid)
-    known = late.Known(grid, reference, lateness, newest)
-    results = late.judge(
-        scope, counted, known, store=store, mature=schedule.is_mature(model, claim.window, now=now), now=now
-    )
-    n_rows = counted.scores[None].n + counted.never[None].n
+    results = [result for each in told for result in each.results]
+    n_rows = max((each.n_rows for each in told), default=0)
     state = state_of([r for r in results if r.check is Check.PERFORMANCE and r.detail.get("decides", True)], n_rows)
-    apart = model.labels is not None and model.labels.only_when is not None
-    kept = late.profiles(claim.model, claim.window, counted, apart=apart)
-    seen = Seen(state, n_rows, None, mark, results, kept)
+    seen = Seen(state, n_rows, None, mark, results, [kept for each in told for kept in each.profiles])
     return seen if beside is None else with_versions(service, scope, seen, beside, now=now)
+
+
+def one_label(
+    service: Service, claim: Claim, model: ModelConfig, *, source: Source, roles: Roles, now: datetime
+) -> outcomes.Told:
+    """One of the model's labels: true or false, one of several classes, or a number."""
+    store, baseline, window = service.store, service.store.baseline(claim.model), claim.window
+    scope, roles = replace(scope_of(service, claim), model=model), roles_of(model, roles)
+    mature = schedule.is_mature(model, window, now=now)
+    if model.labels is not None and model.labels.task != "binary":
+        told = outcomes.look(scope, source=source, roles=roles, baseline=baseline, store=store, mature=mature, now=now)
+        return replace(told, results=outcomes.of_label(model, told.results))
+    grid = late.grid_of(model, baseline, window)
+    counted = late.count_window(source, model, roles, window, baseline=baseline, now=now, grid=grid)
+    reference = late.reference(store, claim.model, model, roles=roles, source=source, window=window, now=now, grid=grid)
+    newest = source.newest_landing(model, now=now) if claim.revision == 0 else None
+    lateness = late.lateness(store, claim.model, model, baseline=baseline, window=window, now=now, grid=grid)
+    known = late.Known(grid, reference, lateness, newest)
+    results = outcomes.of_label(model, late.judge(scope, counted, known, store=store, mature=mature, now=now))
+    n_rows = counted.scores[None].n + counted.never[None].n
+    return outcomes.Told(results, late.profiles(claim.model, model, window, counted), n_rows)
 
 
 def versions(source: Source, scope: checks.Scope, roles: Roles, *, now: datetime) -> compare.Compared | None:

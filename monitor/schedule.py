@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from monitor import windows
+from monitor import label_tasks, windows
 from monitor.config import Config, ModelConfig, parse_duration, spec_hash
 from monitor.models import Job, Message, Roles, RunState, Window, WindowRow
 from monitor.service import Service
@@ -102,13 +102,26 @@ def recheck(service: Service, name: str, *, now: datetime) -> int:
 def fingerprint(source: Source, model: ModelConfig, roles: Roles, window: Window, *, job: Job, now: datetime) -> str:
     """A cheap mark of what a window's result depends on; another mark means that it must be computed again."""
     mark = source.fingerprint(model, roles, window, job=job, now=now)
-    return f"{mark}|mature={is_mature(model, window, now=now)}" if job is Job.LABELS else mark
+    if job is not Job.LABELS:
+        return mark
+    marks = [f"{mark}|mature={is_mature(model, window, now=now)}"]
+    for view in label_tasks.views(model)[1:]:
+        mark = source.fingerprint(view, label_tasks.roles_of(view, roles), window, job=job, now=now)
+        marks.append(f"{mark}|mature={is_mature(view, window, now=now)}")
+    return "; ".join(marks)
 
 
 def is_mature(model: ModelConfig, window: Window, *, now: datetime) -> bool:
     """Whether the labels of a window may be taken as complete."""
     delay = model.labels.delay if model.labels is not None else timedelta(0)
     return now >= window.end + delay
+
+
+def longest_delay(model: ModelConfig) -> timedelta:
+    """How long it takes until all labels of a window are mature."""
+    return max(
+        (view.labels.delay for view in label_tasks.views(model) if view.labels is not None), default=timedelta(0)
+    )
 
 
 def known_roles(service: Service, name: str, *, now: datetime) -> Roles | None:
@@ -122,7 +135,7 @@ def known_roles(service: Service, name: str, *, now: datetime) -> Roles | None:
 
 def _horizon(model: ModelConfig, job: Job, config: Config) -> timedelta:
     """How far back a closed window may still change."""
-    delay = model.labels.delay if job is Job.LABELS and model.labels is not None else timedelta(0)
+    delay = longest_delay(model) if job is Job.LABELS else timedelta(0)
     return delay + model.lateness + 2 * length(model, config)
 
 
@@ -137,10 +150,13 @@ def _worth_a_look(row: WindowRow, model: ModelConfig, *, config: Config, now: da
     if looked is None:
         return True
     last = datetime.fromisoformat(looked)
-    if row.job is Job.LABELS and is_mature(model, row.window, now=now) != is_mature(model, row.window, now=last):
-        return True
-    if row.job is Job.LABELS and model.labels is not None and model.labels.horizons:
-        return any(last < row.window.end + horizon <= now for horizon in model.labels.horizons)
+    if row.job is Job.LABELS:
+        views = label_tasks.views(model)
+        if any(is_mature(v, row.window, now=now) != is_mature(v, row.window, now=last) for v in views):
+            return True
+        if views and all(v.labels is not None and v.labels.horizons for v in views):
+            ages = [age for v in views if v.labels is not None for age in v.labels.horizons]
+            return any(last < row.window.end + age <= now for age in ages)
     age = last - row.window.end
     return now - last >= max(length(model, config) / 4, age / 3, timedelta(minutes=5))
 

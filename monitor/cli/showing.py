@@ -78,7 +78,7 @@ def subject(result: Result) -> str:
     whole = {"score_drift": "(score)", "performance": "(model)", "quality": "(rows)", "skew": "(requests)"}
     name = result.feature or whole.get(result.check.value, "(model)")
     if name.startswith("__"):
-        name = f"({name.strip('_')})"
+        name = f"({name.strip('_').replace('__', ' of ')})"
     if result.metric == "decision_rate":
         name = "(decisions)"
     return f"{name} [{result.segment}]" if result.segment else name
@@ -104,9 +104,9 @@ def _volume(result: Result) -> str:
 
 def by_badness(result: Result) -> tuple[object, ...]:
     """Worst verdict first, then the effect that is furthest beyond its limit."""
-    beyond = abs(result.value) / result.threshold if result.value is not None and result.threshold else 0.0
-    if result.check.value == "performance" and beyond:  # here the limit is a floor
-        beyond = 1 / beyond
+    from monitor.messages import excess
+
+    beyond = excess(result)
     return (-result.verdict.rank, result.segment is not None, -beyond, result.check.value, subject(result))
 
 

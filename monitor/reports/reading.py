@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from monitor import messages
 from monitor.config import ModelConfig
 from monitor.models import (
     Baseline,
@@ -175,4 +176,6 @@ def excess(result: Result) -> float:
     """How far beyond its limit: ranks what is equally bad."""
     if result.value is None:
         return -1.0
+    if result.check is Check.PERFORMANCE:
+        return messages.excess(result)
     return abs(result.value) / result.threshold if result.threshold else abs(result.value)

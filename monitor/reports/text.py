@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from markupsafe import Markup
 
 from monitor.config import format_duration
+from monitor.incidents import LABELS
 from monitor.models import DECISION, SCORE, RunState, Verdict, Window
 
 GLYPHS: Final = {
@@ -45,6 +46,23 @@ METRICS: Final = {
     "brier": "Brier score",
     "ece": "Calibration error",
     "accuracy": "Accuracy",
+    "log_loss": "Log loss",
+    "mae": "Mean absolute error",
+    "rmse": "Root mean squared error",
+    "mape": "Mean absolute percentage error",
+    "bias": "Bias (mean error)",
+    "median_absolute_error": "Median absolute error",
+    "r2": "R²",
+    "macro_precision": "Macro precision",
+    "macro_recall": "Macro recall",
+    "macro_f1": "Macro F1",
+    "weighted_precision": "Weighted precision",
+    "weighted_recall": "Weighted recall",
+    "weighted_f1": "Weighted F1",
+    "micro_precision": "Micro precision",
+    "micro_recall": "Micro recall",
+    "micro_f1": "Micro F1",
+    "macro_roc_auc": "Macro ROC-AUC",
     "mismatch_rate": "Differ from offline",
     "unmatched_rate": "No offline row",
     "missing_rate": "Missing",
@@ -60,7 +78,8 @@ METRICS: Final = {
 }
 RATES: Final = {
     "precision", "recall", "f1", "fbeta", "accuracy", "mismatch_rate", "unmatched_rate", "missing_rate",
-    "unseen_rate", "out_of_range_rate", "decision_rate",
+    "unseen_rate", "out_of_range_rate", "decision_rate", "mape", "macro_precision", "macro_recall", "macro_f1",
+    "weighted_precision", "weighted_recall", "weighted_f1", "micro_precision", "micro_recall", "micro_f1",
 }  # fmt: skip
 FLAGS: Final = {"constant", "column_missing", "column_type", "column_new"}
 
@@ -91,6 +110,8 @@ def short(name: str, length: int = 60) -> str:
 
 
 def column_words(name: str) -> str:
+    if name.startswith(LABELS):
+        return f"labels of {name.removeprefix(LABELS)}" if name != LABELS else "labels"
     return {SCORE: "score", DECISION: "decision"}.get(name, name)
 
 

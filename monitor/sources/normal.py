@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pyarrow as pa
@@ -106,6 +107,24 @@ def to_truth(values: pa.Array, positive: Any) -> pa.Array:
         [None if v is None else canonical(v) == wanted for v in encoded.dictionary.to_pylist()], pa.bool_()
     )
     return flags.take(encoded.indices) if len(flags) else pa.nulls(len(encoded), pa.bool_())
+
+
+def to_classes(values: pa.Array) -> pa.Array:
+    """Read classes as text: ``1``, ``1.0`` and ``"1"`` are one, as are ``True`` and ``"true"``; a blank is none."""
+    encoded = to_text(values)
+    spelled = pa.array([None if v is None else _class(v) for v in encoded.dictionary.to_pylist()], pa.string())
+    return spelled.take(encoded.indices) if len(spelled) else pa.nulls(len(encoded), pa.string())
+
+
+def _class(text: str) -> str | None:
+    text = text.strip()
+    if text.casefold() in ("true", "false"):
+        return text.casefold()
+    try:
+        number = float(text)
+    except ValueError:
+        return text or None
+    return _spell(number) if math.isfinite(number) else None
 
 
 def canonical(value: Any) -> str:

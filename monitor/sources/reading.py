@@ -30,6 +30,7 @@ from monitor.sources.prefetch import prefetch
 from monitor.sources.roles import from_json, own_labels, resolve, spelled_out
 from monitor.sources.shapes import (
     BAD_TIMES,
+    CLASS_SCORES,
     ENTITY,
     LABEL,
     LABEL_TIME,
@@ -299,8 +300,9 @@ class Source:
             tuple(roles.segments),
             {name: infos[name].kind for name in [*features, *roles.segments] if name in infos},
             decision=decision.kind if decision is not None else "text",
-            threshold=model.threshold,
+            threshold=model.threshold if _task(model) == "binary" else None,
             positive=model.positive,
+            classes=_task(model) == "multiclass",
             span=span,
         )
 
@@ -319,7 +321,7 @@ class Source:
         own = own_labels(model)
         if own:
             self._check_names([model.labels.label], _relation(model))
-            scan.reads[LABEL] = _raw_read(infos[model.labels.label])
+            scan.reads[LABEL] = _label_read(infos[model.labels.label], model)
             if model.labels.time is not None:
                 form = self._form(_relation(model), model.labels.time)
                 scan.reads[LABEL_TIME] = Read(form.column, "time", infos[form.column], time=form)
@@ -335,6 +337,9 @@ class Source:
         if condition is not None and condition.column is not None:
             self._check_names([condition.column], _relation(model))
             scan.reads[NEVER] = _raw_read(infos[condition.column])
+        self._check_names(model.labels.scores.values(), _relation(model))
+        for name, column in model.labels.scores.items():
+            scan.reads[f"{CLASS_SCORES}{name}"] = Read(column, "number", infos[column])
 
         def batches(stream: InputStream) -> Iterator[pa.RecordBatch]:
             assert isinstance(stream, LabelStream)  # noqa: S101 - made so below
@@ -344,7 +349,8 @@ class Source:
                 shaped, _ = shape.rows(raw)
                 moments = times.to_utc(column_of(raw, TIME), scan.span.time) if scan.span else None
                 kept = raw.filter(times.inside(moments, scan.span)) if moments is not None and scan.span else raw
-                yield self._labelled(kept, shaped, model, table, window=window, now=now, stream=stream)
+                found = self._labelled(kept, shaped, model, table, window=window, now=now, stream=stream)
+                yield _with_class_scores(found, kept)
 
         return LabelStream(batches, duplicates=duplicates)
 
@@ -369,7 +375,7 @@ class Source:
         tables = [pa.Table.from_batches([raw]) for raw in source._scanner.scan(scan)]
         if not tables:
             empty: list[Any] = []
-            return pa.table({"key": pa.array(empty, pa.string()), LABEL: pa.array(empty, pa.bool_()),
+            return pa.table({"key": pa.array(empty, pa.string()), LABEL: pa.array(empty, _LABEL_TYPES[_task(model)]),
                              LABEL_TIME: pa.array(empty, times.UTC_US)})  # fmt: skip
         table = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
         n_keys = sum(name.startswith("__key") for name in table.column_names)
@@ -378,9 +384,7 @@ class Source:
             if LABEL_TIME in table.column_names
             else pa.nulls(table.num_rows, times.UTC_US)
         )
-        info = scan.reads[LABEL].info
-        values = normal.storage(table.column(LABEL))
-        truth = normal.to_truth(normal.to_flags(values) if info.kind == "bool" else values, model.positive)
+        truth = _truth(normal.storage(table.column(LABEL)), scan.reads[LABEL].info, model)
         known = pc.is_valid(truth)
         if LABEL_TIME in table.column_names:
             known = pc.and_(known, times.inside(landed, Span(scan.reads[LABEL_TIME].time, None, now + _TICK)))  # type: ignore[arg-type]
@@ -397,7 +401,7 @@ class Source:
         source._check_names([*key, labels.label], relation)
         infos = source._infos(relation)
         reads = {f"__key{at}__": _raw_read(infos[name]) for at, name in enumerate(key)}
-        reads[LABEL] = _raw_read(infos[labels.label])
+        reads[LABEL] = _label_read(infos[labels.label], model)
         upto = None
         if labels.time is not None:
             form = source._form(relation, labels.time)
@@ -437,9 +441,8 @@ class Source:
             stream.despite += int(pc.sum(pc.and_(never, pc.is_valid(truth))).as_py() or 0)
             never = pc.and_(never, pc.is_null(truth))
         if model.labels.absent_means is not None and now >= window.end + model.labels.delay:
-            absent = normal.canonical(model.labels.absent_means) == normal.canonical(model.positive)
-            filled = pc.fill_null(truth, absent)
-            truth = filled if never is None else pc.if_else(never, pa.scalar(None, pa.bool_()), filled)
+            filled = pc.fill_null(truth, _absent(model))
+            truth = filled if never is None else pc.if_else(never, pa.scalar(None, truth.type), filled)
         arrays, names = [*shaped.columns, truth, landed], [*shaped.schema.names, LABEL, LABEL_TIME]
         if never is not None:
             arrays, names = [*arrays, never], [*names, NEVER]
@@ -470,14 +473,13 @@ class Source:
         if labels is None:
             raise ValueError("the model has no labels")
         info = self._infos(_relation(model))[labels.label]
-        values = column_of(raw, LABEL)
-        truth = normal.to_truth(normal.to_flags(values) if info.kind == "bool" else values, model.positive)
+        truth = _truth(column_of(raw, LABEL), info, model)
         if labels.time is None:
             return truth, pa.nulls(len(truth), times.UTC_US)
         form = self._form(_relation(model), labels.time)
         landed = times.to_utc(column_of(raw, LABEL_TIME), form)
         known = times.inside(landed, Span(form, None, now + _TICK))
-        return pc.if_else(known, truth, pa.scalar(None, pa.bool_())), pc.if_else(
+        return pc.if_else(known, truth, pa.scalar(None, truth.type)), pc.if_else(
             known, landed, pa.scalar(None, landed.type)
         )
 
@@ -675,8 +677,9 @@ class Source:
             tuple(name for name in roles.segments if name in reads),
             {n: infos[n].kind for n in reads if n in infos},
             decision=infos[roles.decision].kind if roles.decision in infos else "text",
-            threshold=model.threshold,
+            threshold=model.threshold if _task(model) == "binary" else None,
             positive=model.positive,
+            classes=_task(model) == "multiclass",
         )
         return self._stream(Scan(relation, reads), shape)
 
@@ -778,6 +781,42 @@ def drawn(batches: Iterable[pa.RecordBatch], *, rows: int, seed: int) -> pa.Tabl
     return kept if kept is not None else pa.table({})
 
 
+_LABEL_TYPES = {"binary": pa.bool_(), "multiclass": pa.string(), "regression": pa.float64()}
+
+
+def _task(model: ModelConfig) -> str:
+    return "binary" if model.labels is None else model.labels.task
+
+
+def _decided(values: pa.Array, model: ModelConfig) -> pa.Array:
+    """Decisions as true and false, or the predicted classes."""
+    return normal.to_classes(values) if _task(model) == "multiclass" else normal.to_truth(values, model.positive)
+
+
+def _truth(values: pa.Array, info: ColumnInfo, model: ModelConfig) -> pa.Array:
+    """Labels as true and false, as classes, or as numbers; null where there is none."""
+    if _task(model) == "regression":
+        numbers = normal.to_float(values)
+        return pc.if_else(pc.is_finite(numbers), numbers, pa.scalar(None, pa.float64()))
+    spelled = normal.to_flags(values) if info.kind == "bool" else values
+    return _decided(spelled, model)
+
+
+def _absent(model: ModelConfig) -> Any:
+    """The label that the lack of one means."""
+    told = None if model.labels is None else model.labels.absent_means
+    if _task(model) == "binary":
+        return normal.canonical(told) == normal.canonical(model.positive)
+    made = normal.from_python([told], "numeric" if _task(model) == "regression" else "categorical")
+    return made[0].as_py() if _task(model) == "regression" else normal.to_classes(made)[0].as_py()
+
+
+def _with_class_scores(batch: pa.RecordBatch, raw: pa.RecordBatch) -> pa.RecordBatch:
+    names = [name for name in raw.schema.names if name.startswith(CLASS_SCORES)]
+    arrays = [*batch.columns, *(normal.to_float(column_of(raw, name)) for name in names)]
+    return pa.RecordBatch.from_arrays(arrays, names=[*batch.schema.names, *names]) if names else batch
+
+
 def _relation(model: ModelConfig) -> Relation:
     return Relation(table=model.table, query=model.query, where=model.where)
 
@@ -791,6 +830,11 @@ def _raw_read(info: ColumnInfo) -> Read:
     if info.kind == "bool":
         return Read(info.name, "bool", info)
     return Read(info.name, "text", info)
+
+
+def _label_read(info: ColumnInfo, model: ModelConfig) -> Read:
+    exact = _task(model) == "regression" and info.kind == "numeric"
+    return Read(info.name, "number", info) if exact else _raw_read(info)
 
 
 def _feature_read(infos: dict[str, ColumnInfo], name: str, kind: str, scanner: Scanner, relation: Relation) -> Read:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from monitor import label_tasks
 from monitor.config import LabelConfig, ModelConfig, TimeColumn
 from monitor.models import Roles
 from monitor.sources.errors import missing
@@ -98,18 +99,20 @@ def own_labels(model: ModelConfig) -> bool:
 
 def _configured(model: ModelConfig, here: Mapping[str, ColumnInfo], *, where: str) -> dict[str, list[str]]:
     labels = model.labels
+    score, decision = _predicted(model)
     named: dict[str, list[str]] = {
         "time": [model.time.column],
         "key": list(model.key or []),
         "entity": list(model.entity or []),
-        "score": [model.score.column] if model.score.column else [],
-        "decision": [model.prediction] if model.prediction else [],
+        "score": [score] if score else [],
+        "decision": [decision] if decision else [],
         "version": [model.model_version] if model.model_version else [],
         "label": [labels.label] if labels is not None and own_labels(model) else [],
         "label time": [labels.time.column] if labels is not None and own_labels(model) and labels.time else [],
         "score of a shadow version": _shadow_columns(model, "score"),
         "decision of a shadow version": _shadow_columns(model, "prediction"),
         "JSON of the features": [model.features.from_] if model.features.from_ else [],
+        **_of_further_labels(model),
     }
     condition = None if labels is None or labels.only_when is None else labels.only_when.column
     others = [condition] if condition is not None else []
@@ -125,6 +128,32 @@ def _shadow_columns(model: ModelConfig, role: Literal["score", "prediction"]) ->
     return [column for each in shadow if (column := getattr(each, role)) is not None]
 
 
+def _predicted(model: ModelConfig) -> tuple[str | None, str | None]:
+    """The columns of the score and of the decision: a predicted number is a score."""
+    if model.labels is not None and model.labels.task == "regression" and model.prediction is not None:
+        return model.prediction, None
+    return model.score.column, model.prediction
+
+
+def _of_further_labels(model: ModelConfig) -> dict[str, list[str]]:
+    """What is neither a feature nor the model's own score, decision or label, but belongs to one of its labels."""
+    roles = ("probability of a class", "prediction of a further label", "further label")
+    found: dict[str, list[str]] = {role: [] for role in roles}
+    for view in label_tasks.views(model):
+        labels = view.labels
+        if labels is None:
+            continue
+        found["probability of a class"] += labels.scores.values()
+        if labels.name is not None:
+            mine = [view.score.column, view.prediction]
+            found["prediction of a further label"] += [
+                name for name in mine if name and name not in (model.score.column, model.prediction)
+            ]
+            if own_labels(view):
+                found["further label"] += [labels.label, *([labels.time.column] if labels.time else [])]
+    return {role: list(dict.fromkeys(names)) for role, names in found.items()}
+
+
 def _guess(model: ModelConfig, here: Mapping[str, ColumnInfo], *, taken: set[str]) -> dict[str, str]:
     """Guess only what a plain name and the type agree on; a wrong guess would silently drop a feature."""
     guessed: dict[str, str] = {}
@@ -137,13 +166,15 @@ def _guess(model: ModelConfig, here: Mapping[str, ColumnInfo], *, taken: set[str
                 guessed[role] = name
                 return
 
-    if model.score.column is None:
+    task = "binary" if model.labels is None else model.labels.task
+    if _predicted(model)[0] is None and task != "multiclass":
         first("score", _SCORES, kinds=("numeric",))
-    if model.prediction is None:
+    if model.prediction is None and (task != "regression" or ("score" not in guessed and model.score.column is None)):
         first("decision", _DECISIONS, kinds=("bool", "text", "numeric"))
         column = guessed.get("decision")
         info = here[column] if column else None
-        if info is not None and info.kind == "numeric" and (info.n_distinct > 2 or not info.whole):
+        number = info is not None and info.kind == "numeric" and (info.n_distinct > 2 or not info.whole)
+        if info is not None and task != "multiclass" and (number or task == "regression"):
             del guessed["decision"]
             if model.score.column is None and "score" not in guessed:
                 guessed["score"] = info.name

@@ -30,6 +30,8 @@ class Shape:
         The same of the decision.
     threshold, positive
         What makes a decision of a score, and which decision counts as yes.
+    classes
+        Whether the decision is one of several classes, and not yes or no.
     span
         Rows outside are dropped, those whose time does not read among them; ``None``: rows without a time.
     """
@@ -40,6 +42,7 @@ class Shape:
     decision: str = "text"
     threshold: float | None = None
     positive: Any = None
+    classes: bool = False
     span: Span | None = None
 
     def rows(self, raw: pa.RecordBatch) -> tuple[pa.RecordBatch, int]:
@@ -72,7 +75,7 @@ class Shape:
         if DECISION in here:
             values = column_of(raw, DECISION)
             spelled = normal.to_flags(values) if self.decision == "bool" else values
-            arrays[DECISION] = normal.to_truth(spelled, self.positive)
+            arrays[DECISION] = normal.to_classes(spelled) if self.classes else normal.to_truth(spelled, self.positive)
         elif SCORE in here and self.threshold is not None:
             present = pc.if_else(pc.is_nan(arrays[SCORE]), None, arrays[SCORE])
             arrays[DECISION] = pc.greater_equal(present, self.threshold)

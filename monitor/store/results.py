@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
 
-from detectors import classification, delay, multivariate, paired, profiles
+from detectors import classification, delay, multiclass, multivariate, paired, profiles, regression
 from monitor.models import Check, Claim, Job, Result, StoredProfile, Verdict, Window
 from monitor.store.engine import insert_or
 from monitor.store.schema import profile, result
@@ -215,7 +215,7 @@ def load_profiles(
     return found
 
 
-def encode(counts: Any) -> tuple[str, bytes]:
+def encode(counts: Any) -> tuple[str, bytes]:  # noqa: PLR0911 - one return for each kind of counts
     """What kind of counts these are, and their bytes."""
     if isinstance(counts, classification.ScoreLabels):
         return "labels", classification.to_bytes(counts)
@@ -225,6 +225,10 @@ def encode(counts: Any) -> tuple[str, bytes]:
         return "delays", delay.to_bytes(counts)
     if isinstance(counts, paired.PairCounts):
         return "pairs", paired.to_bytes(counts)
+    if isinstance(counts, regression.Errors):
+        return "errors", regression.to_bytes(counts)
+    if isinstance(counts, multiclass.ClassCounts):
+        return "classes", multiclass.to_bytes(counts)
     return "profile", profiles.to_bytes(counts)
 
 
@@ -237,5 +241,7 @@ _READERS = {
     "joint": multivariate.from_bytes,
     "delays": delay.from_bytes,
     "pairs": paired.from_bytes,
+    "errors": regression.from_bytes,
+    "classes": multiclass.from_bytes,
     "profile": profiles.from_bytes,
 }
