@@ -548,7 +548,7 @@ class Expected:
             return
         raw = np.stack([self._known[name].probability(probabilities[name]) for name in self.classes], axis=1)
         total = raw.sum(axis=1, keepdims=True)
-        mapped = np.divide(raw, total, out=np.full_like(raw, 1 / raw.shape[1]), where=total > 0)
+        mapped = np.divide(raw, total, out=np.full_like(raw, 1 / raw.shape[1]), where=total != 0)
         place = {name: at for at, name in enumerate(self.classes)}
         said = np.array([*(place.get(name, -1) for name in names), -1], dtype=np.int64)[predicted]
         good = np.isfinite(mapped).all(axis=1) & (said >= 0)

@@ -90,6 +90,7 @@ def empty(edges: FloatArray) -> Errors:
     return Errors(0, 0, 0, 0, 0.0, np.zeros(_SUMS), nan, nan, edges, np.zeros((len(edges) + 1, 6)), none, none)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is told as that
 def count(
     predicted: npt.ArrayLike,
     labels: npt.ArrayLike,
@@ -161,6 +162,7 @@ def _place(counts: IntArray, q: float) -> int:
     return int(np.searchsorted(total, min(max(math.ceil(q * total[-1]), 1), int(total[-1]))))
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def merge(first: Errors, second: Errors) -> Errors:
     """The sums over the predictions of both.
 
