@@ -244,7 +244,7 @@ def _skewed_mean(
     variance = max(squares / n - mean * mean, 0.0) * n / max(n - 1, 1)
     if n < 2 or not math.isfinite(variance) or variance == 0:
         return None
-    spread = math.sqrt(variance)
+    spread = np.sqrt(variance)
     skew = (cubes / n - 3 * mean * squares / n + 2 * mean**3) / spread**3
     if not math.isfinite(skew):
         return None
@@ -274,13 +274,13 @@ def _of_mean(total: float, squares: float, cubes: float, n: int, *, level: float
 
 def mae(counts: Errors, level: float) -> Measure:
     """Mean absolute error, in the label's unit."""
-    s = counts.sums.tolist()
+    s = counts.sums
     return _of_mean(s[_ABS], s[_E2], s[_ABS3], counts.n_labelled, level=level)
 
 
 def bias(counts: Errors, level: float) -> Measure:
     """Mean of predicted less true: above 0, predictions are too high."""
-    n, s = counts.n_labelled, counts.sums.tolist()
+    n, s = counts.n_labelled, counts.sums
     mean = float(s[_E]) / n
     if not math.isfinite(mean):
         return _undefined("overflow", n)
@@ -291,7 +291,7 @@ def bias(counts: Errors, level: float) -> Measure:
 
 def rmse(counts: Errors, level: float) -> Measure:
     """Root of the mean squared error."""
-    s = counts.sums.tolist()
+    s = counts.sums
     found = _of_mean(s[_E2], s[_E4], s[_E6], counts.n_labelled, level=level)
     value, low, high = (None if x is None else math.sqrt(x) for x in (found.value, found.low, found.high))
     return Measure(value, low, high, found.n, found.reason)
@@ -301,7 +301,7 @@ def mape(counts: Errors, level: float) -> Measure:
     """Mean of abs(e / y), as a share, over the labels other than 0; ``n`` says how many those are."""
     if counts.n_nonzero == 0:
         return _undefined("all_labels_zero")
-    s = counts.sums.tolist()
+    s = counts.sums
     return _of_mean(s[_APE], s[_APE2], s[_APE3], counts.n_nonzero, level=level)
 
 
@@ -319,7 +319,7 @@ def median_absolute_error(counts: Errors, level: float) -> Measure:
 def r2(counts: Errors, level: float) -> Measure:
     """The share of the labels' variance that the predictions explain: ``1 - Σe² / Σ(y - ȳ)²``; below 0 is worse
     than always predicting the mean."""
-    n, s = counts.n_labelled, counts.sums.tolist()
+    n, s = counts.n_labelled, counts.sums
     if counts.low == counts.high:
         return _undefined("constant_labels", n)
     m = s[_U] / n
@@ -367,7 +367,22 @@ def performance(counts: Errors, metrics: Sequence[str] = tuple(METRICS), *, leve
     nothing = _why_nothing(counts)
     if nothing:
         return {name: _undefined(nothing) for name in metrics}
-    return {name: METRICS[name](counts, level) for name in metrics}
+    # Sums that are too large or too small for their powers give infinity or NaN, and that is told as no number.
+    with np.errstate(all="ignore"):
+        return {name: _plain(METRICS[name](counts, level)) for name in metrics}
+
+
+def _plain(measure: Measure) -> Measure:
+    """As Python's own numbers, and without an interval that is none."""
+    if measure.value is None:
+        return measure
+    value, bounds = float(measure.value), (measure.low, measure.high)
+    if not math.isfinite(value):
+        return _undefined("overflow", measure.n)
+    if any(bound is None or not math.isfinite(bound) for bound in bounds):
+        return Measure(value, n=measure.n)
+    low, high = (float(bound or 0.0) for bound in bounds)
+    return Measure(value, low, high, measure.n)
 
 
 _SCALES: dict[str, Scale] = {"mae": "log", "rmse": "log", "mape": "log", "bias": "plain"}
@@ -405,9 +420,9 @@ def corrected(
     thin = float(np.mean(seen)) / counts.n_labelled if seen else 1.0
     found = {}
     for name in wanted:
-        now = METRICS[name](counts, level)
+        now = performance(counts, [name], level=level)[name]
         pairs = [(early, late) for each in timed if (early := _early(each, part, name)) is not None
-                 and (late := METRICS[name](each, level).value) is not None]  # fmt: skip
+                 and (late := performance(each, [name], level=level)[name].value) is not None]  # fmt: skip
         found[name] = (
             now
             if now.value is None
