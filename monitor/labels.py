@@ -49,7 +49,7 @@ SLOTS = 24
 ENOUGH = 500
 """Labels of either class in the windows of ``MEMORY``, below which older ones are asked as well."""
 PARTS = 8
-ODDITIES = ("contradictions", "before_prediction", "unmatched", "duplicates", "duplicate_labels")
+ODDITIES = ("contradictions", "before_prediction", "despite", "duplicates")
 """What a stream of labels counts beside them."""
 _STRATA_AT = (0.5, 0.8, 0.95)
 
