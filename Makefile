@@ -1,7 +1,7 @@
 # Needs Python 3.11 or newer and make; everything else goes into .venv, at the versions of constraints.txt.
 #   make demo        sixty days of a credit model with planted incidents: found, reported, drawn
 #   make test        the tests of a few minutes            make test-all   the slow ones too
-#   make test-spark  the tests of Spark, with PySpark in an environment of its own (needs Java 17; 400 MB)
+#   make test-spark  Spark and the warehouses' dialects, in an environment of their own (needs Java 17; 700 MB)
 #   make lint        style and types                       make wheel      dist/*.whl
 #   make calibrate  false alarms and power of the verdicts, beside the peers' defaults (minutes)
 #   make delay       how well performance on late labels holds, to its table in docs/labels.md (minutes)
@@ -46,7 +46,8 @@ test: $(READY)
 test-all: $(READY)
 	$(BIN)/pytest
 
-# PySpark is no dependency of the rest: it goes into an environment beside, on top of what is pinned.
+# PySpark and the warehouses' packages are no dependency of the rest: they go into an environment beside, on top of what
+# is pinned.
 SPARK_VENV := .venv-spark
 SPARK_READY := $(SPARK_VENV)/.ready
 $(SPARK_READY): pyproject.toml constraints.txt
@@ -55,11 +56,11 @@ $(SPARK_READY): pyproject.toml constraints.txt
 	@echo "installing into $(SPARK_VENV) (once; some minutes)"
 	@$(SPARK_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes -r constraints.txt
 	@$(SPARK_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation -e .
-	@$(SPARK_VENV)/bin/python -m pip --disable-pip-version-check install --quiet '.[spark]'
+	@$(SPARK_VENV)/bin/python -m pip --disable-pip-version-check install --quiet '.[spark,snowflake,bigquery,databricks,trino,redshift]'
 	@touch $@
 
 test-spark: $(SPARK_READY)
-	$(SPARK_VENV)/bin/pytest -o timeout=900 tests/test_spark.py tests/test_million_rows.py
+	$(SPARK_VENV)/bin/pytest -o timeout=900 tests/test_spark.py tests/test_million_rows.py tests/test_counting_exact.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
