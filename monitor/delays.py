@@ -159,7 +159,9 @@ def _outage(
 ) -> Result:
     """How long is it since a label landed, against the longest usual gap and the labels that should have come since?"""
     since = max((now - newest) / timedelta(days=1), 0.0)
-    past = sorted(r.value for r in history if r.value is not None and r.verdict is not Verdict.ALERT)
+    # The silence that lasts is no part of what is usual: it would teach its own limit, which then grows with it.
+    before = [r for r in history if r.window.end < newest and r.verdict is not Verdict.ALERT]
+    past = sorted(r.value for r in before if r.value is not None)
     if law is None or len(past) < 3:
         reason = "too few windows to know the usual gap between labels"
         return _result(scope, OUTAGE, since, Verdict.CANNOT_TELL, {"reason": reason})

@@ -572,6 +572,8 @@ def _curves(
         told["corrected"] = {
             name: Measure(None, n=scores.n, reason="no_delay_law") for name in metrics if name in CORRECTABLE
         }
+    if landed is not None:
+        told["corrected"] |= {name: NOT_CORRECTED for name in metrics if name in UNCORRECTED}
     if known.reference is not None and known.reference.calibrator is not None:
         # Learned from labels alone: of the never labelled it holds where their scores mean the same.
         promised = estimate(merge_scores(scores, never) if never.n else scores, known.reference.calibrator)
@@ -579,6 +581,11 @@ def _curves(
     if whole and known.reference is not None:
         told["reference"] = known.reference.measures
     return told
+
+
+UNCORRECTED = ("roc_auc", "pr_auc", "brier", "log_loss", "ece")
+NOT_CORRECTED = Measure(None, reason="not_corrected")
+"""Of the metrics of the score: the delay law is by stratum, and within one it says nothing of single scores."""
 
 
 def absent_class(model: ModelConfig) -> int | None:

@@ -248,6 +248,8 @@ def test_the_page_and_the_numbers_say_it_in_words(tmp_path: Path) -> None:
     assert drawn.exit_code == 0, drawn.output
     pages = "".join(page.read_text() for page in (tmp_path / "reports").rglob("*.html"))
     assert "can never be labelled" in pages
+    assert "Other thresholds" in pages
+    assert "Labelled decisions:" in pages
     told = CliRunner().invoke(app, ["results", "--json", "-c", config, "--check", "performance"])
     rows = json.loads(told.stdout, parse_constant=pytest.fail)["results"]
     recall = next(r for r in rows if r["metric"] == "recall" and r["kind"] == "realized")

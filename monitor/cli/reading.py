@@ -353,14 +353,13 @@ def explain(
     """
     with opened(config) as service:
         found = find_incident(service, incident)
-        evidence = [
-            r
-            for r in service.store.results(found.model, check=found.check, start=found.opened_window, end=_after(found))
-            if r.verdict.value in ("warn", "alert")
-        ]
-    evidence.sort(key=_result_order)
+        results = service.store.results(found.model, check=found.check, start=found.opened_window, end=_after(found))
+    evidence = sorted((r for r in results if r.verdict.value in ("warn", "alert")), key=_result_order)
     if json:
-        emit("incident", incident_json(found), evidence=[result_json(r) for r in evidence])
+        from monitor.reports.outcomes import tables_json
+
+        more = {"tables": tables_json(results)} if found.check.value == "performance" else {}
+        emit("incident", incident_json(found), evidence=[result_json(r) for r in evidence], **more)
         return
     _show_explanation(found, evidence)
 

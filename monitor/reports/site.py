@@ -35,6 +35,7 @@ from monitor.reports.files import (
     write_manifest,
     write_page,
 )
+from monitor.reports.outcomes import outcomes
 from monitor.reports.reading import Facts, ModelFacts, Reading, excess, read_model, worst
 from monitor.reports.text import (
     GLYPHS,
@@ -270,6 +271,7 @@ class ModelSite:
             "incidents": [views.incident_view(i, zone=self.zone) for i in facts.incidents],
             "score": views.lines(facts, Check.SCORE_DRIFT),
             "performance": views.lines(facts, Check.PERFORMANCE) if config.labels else None,
+            "outcomes": outcomes(facts),
             "skew": views.lines(facts, Check.SKEW) if config.skew else None,
             "quality": facts.of(Check.QUALITY),
             "quality_bad": views.lines(facts, Check.QUALITY, only_bad=True),

@@ -1,0 +1,190 @@
+"""Labels through the service, day by day: labels that stop or come later are told, odd ones are counted, each once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sqlalchemy import create_engine
+
+from monitor.config_file import load
+from monitor.models import Check, Job, Verdict
+from monitor.run import RunReport, run_due
+from monitor.service import Service
+from monitor.sources import Source
+from monitor.store import Store
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+BASELINE, LIVE, PER_DAY = 30, 24, 300
+
+CONFIG = """
+store: sqlite:///{folder}/store.db
+sources: {{main: "sqlite:///{folder}/log.db"}}
+models:
+  model:
+    table: log
+    time: at
+    key: id
+    score: p
+    threshold: 0.5
+    settle: 0s
+    features: {{include: [x]}}
+    labels: {{table: labels, key: id, label: y, time: known_at, delay: 8d, horizons: [3d]}}
+    baseline: {{from: 2026-01-01, to: 2026-01-31}}
+    start: 2026-01-31
+    performance: {{min_labels: 50, alert: {{accuracy: -10%}}}}
+    confirm: 1
+alerts: {{terminal: console, max_age: 3650d}}
+reports: {{dir: "{folder}/reports", evidently: never}}
+worker: {{max_catch_up: 60d}}
+"""
+
+
+def log(seed: int, *, days: int = BASELINE + LIVE) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Predictions, and their labels after a day or more: four days in the mean, eight at most."""
+    rng = np.random.default_rng(seed)
+    n = days * PER_DAY
+    p = rng.beta(1, 1, n)
+    at = pd.Timestamp("2026-01-01") + pd.to_timedelta((np.arange(n) + 0.5) * 86400 // PER_DAY, unit="s")
+    predictions = pd.DataFrame({"id": np.arange(n), "at": at, "x": rng.normal(size=n), "p": p})
+    age = 0.5 + 7 * rng.beta(1.5, 2.5, n)
+    labels = pd.DataFrame(
+        {"id": predictions.id, "y": (rng.uniform(size=n) < p).astype(int), "known_at": at + pd.to_timedelta(age, "D")}
+    )
+    return predictions, labels
+
+
+def opened(folder: Path, predictions: pd.DataFrame, labels: pd.DataFrame) -> Service:
+    engine = create_engine(f"sqlite:///{folder}/log.db")
+    predictions.to_sql("log", engine, index=False)
+    labels.to_sql("labels", engine, index=False)
+    engine.dispose()
+    path = folder / "config.yaml"
+    path.write_text(CONFIG.format(folder=folder))
+    config = load(path)
+    return Service(config, Store.open(config.store.get_secret_value()))
+
+
+def live(service: Service, days: range) -> list[RunReport]:
+    reports = []
+    for day in days:
+        reports.append(run_due(service, now=START + (BASELINE + day) * DAY + timedelta(hours=1), worker="test"))
+        assert reports[-1].errors == []
+    return reports
+
+
+def verdicts(service: Service, metric: str) -> dict[int, Verdict]:
+    found = service.store.results("model", metric=metric)
+    return {(r.window.start - START) // DAY - BASELINE: r.verdict for r in found}
+
+
+def closed(service: Service) -> None:
+    service.close()
+    service.store.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_steady_late_labels_are_no_finding(tmp_path: Path, seed: int) -> None:
+    service = opened(tmp_path, *log(seed))
+    live(service, range(1, LIVE))
+    for metric in ("label_delay", "label_outage"):
+        assert {Verdict.WARN, Verdict.ALERT}.isdisjoint(verdicts(service, metric).values()), metric
+    assert Verdict.OK in verdicts(service, "label_outage").values()
+    closed(service)
+
+
+@pytest.mark.slow
+def test_labels_that_stop_are_an_outage(tmp_path: Path) -> None:
+    predictions, labels = log(5)
+    stop = pd.Timestamp("2026-01-31") + pd.Timedelta(days=12)
+    service = opened(tmp_path, predictions, labels[labels.known_at < stop])
+    live(service, range(1, 18))
+    found = verdicts(service, "label_outage")
+    # Windows are looked at as they close: the one of day 12 is looked at a day after labels stopped.
+    assert {day for day, verdict in found.items() if verdict is Verdict.ALERT and day < 12} == set()
+    assert Verdict.ALERT in {verdict for day, verdict in found.items() if 12 <= day <= 15}
+    closed(service)
+
+
+@pytest.mark.slow
+def test_labels_that_come_later_than_learned_are_a_finding(tmp_path: Path) -> None:
+    predictions, labels = log(6)
+    late = (predictions["at"] >= pd.Timestamp("2026-01-31") + pd.Timedelta(days=4)).to_numpy()
+    age = labels.known_at - predictions["at"]
+    labels["known_at"] = predictions["at"] + age.where(~late, age * 1.9)
+    service = opened(tmp_path, predictions, labels)
+    live(service, range(1, LIVE))
+    found = verdicts(service, "label_delay")
+    assert {v for day, v in found.items() if day < 4} <= {Verdict.OK, Verdict.CANNOT_TELL}
+    assert Verdict.ALERT in found.values()
+    closed(service)
+
+
+def test_odd_labels_are_counted_and_the_newest_counts(tmp_path: Path) -> None:
+    predictions, labels = log(7, days=BASELINE + 1)
+    mine = labels[labels.id >= BASELINE * PER_DAY]
+    corrected = mine.iloc[:20].assign(y=1 - mine.y.iloc[:20], known_at=mine.known_at.iloc[:20] + pd.Timedelta(hours=1))
+    repeated = mine.iloc[20:50].assign(known_at=mine.known_at.iloc[20:50] + pd.Timedelta(hours=1))
+    labels.loc[labels.id.isin(mine.id.iloc[50:60]), "known_at"] -= pd.Timedelta(days=30)
+    strangers = mine.iloc[60:70].assign(id=mine.id.iloc[60:70] + 10**6)
+    service = opened(tmp_path, predictions, pd.concat([labels, corrected, repeated, strangers]))
+    run_due(service, now=START + (BASELINE + 12) * DAY, worker="test")
+    found = service.store.results("model", check=Check.PERFORMANCE)
+    noted = next(r.detail["labels"] for r in found if "labels" in r.detail and r.window.start == START + BASELINE * DAY)
+    assert noted["contradictions"] == 20
+    assert noted["before_prediction"] == 10
+    accuracy = next(
+        r for r in found if r.metric == "accuracy" and r.kind == "realized" and r.window.start == START + BASELINE * DAY
+    )
+    part = predictions[predictions.id >= BASELINE * PER_DAY]
+    newest = mine.y.to_numpy().copy()
+    newest[:20] = 1 - newest[:20]
+    assert accuracy.value == pytest.approx(((part.p.to_numpy() >= 0.5) == (newest == 1)).mean())
+    assert accuracy.label_coverage == 1.0
+    closed(service)
+
+
+def test_labels_of_one_window_make_no_other_be_read_and_change_its_verdict_once(tmp_path: Path) -> None:
+    """Two hundred labels of one of eleven windows are corrected: it alone is read again, and restated once."""
+    predictions, labels = log(8, days=BASELINE + 4)
+    service = opened(tmp_path, predictions, labels)
+    done = START + (BASELINE + 4) * DAY + timedelta(days=7, hours=23)
+    run_due(service, now=done, worker="test")
+    before = {row.window: row.revision for row in service.store.windows("model", Job.LABELS)}
+    assert len(before) == 4 + 7
+    window = START + (BASELINE + 3) * DAY  # matures eight days after its end
+    ids = range((BASELINE + 3) * PER_DAY, (BASELINE + 3) * PER_DAY + 200)
+    wrong = labels.loc[labels.id.isin(ids)].assign(
+        known_at=pd.Timestamp(done.replace(tzinfo=None)) - pd.Timedelta("1min")
+    )
+    engine = create_engine(f"sqlite:///{tmp_path}/log.db")
+    wrong.assign(y=(predictions.p[list(ids)].to_numpy() < 0.5).astype(int)).to_sql(
+        "labels", engine, index=False, if_exists="append"
+    )
+    engine.dispose()
+    read: list[datetime] = []
+    real = Source.read_labels
+
+    def spy(self: Source, *arguments: object, **more: object) -> object:
+        read.append(arguments[2].start)  # type: ignore[attr-defined]
+        return real(self, *arguments, **more)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Source, "read_labels", spy)
+        run_due(service, now=done + timedelta(hours=2), worker="test")
+    due = START + (BASELINE + 11) * DAY
+    assert sorted(read) == [window, due], "the one that closed meanwhile is read for the first time"
+    after = {row.window: row.revision for row in service.store.windows("model", Job.LABELS)}
+    assert {w.start for w in after if after[w] != before.get(w)} == {window, due}
+    history = service.store.results("model", metric="accuracy", start=window, end=window + DAY, all_revisions=True)
+    told = [(r.revision, r.verdict) for r in history if r.kind == "realized"]
+    assert [v for _, v in told][-1] is Verdict.ALERT, told
+    assert Verdict.ALERT not in [v for _, v in told][:-1]
+    run_due(service, now=done + timedelta(hours=3), worker="test")
+    assert {row.window: row.revision for row in service.store.windows("model", Job.LABELS)} == after
+    closed(service)
