@@ -129,16 +129,19 @@ class _Part:
         self.predictions = np.zeros((SLOTS, grid.n_strata), np.int64)
         self.labels = np.zeros((SLOTS, grid.n_strata, 2), np.int64)
 
-    def update(self, rows: _Rows, picked: npt.NDArray[np.int64]) -> None:
-        apart = picked[rows.never[picked]]
-        if len(apart):
+    def update(self, rows: _Rows, picked: npt.NDArray[np.int64] | slice) -> None:
+        never = rows.never[picked]
+        if never.any():
+            places = np.arange(len(rows.never))[picked]
+            apart, picked = places[never], places[~never]
             self.never.update(rows.scores[apart], rows.decisions[apart], None)
-            picked = picked[~rows.never[picked]]
         self.scores.update(rows.scores[picked], rows.decisions[picked], rows.labels[picked])
-        slot, stratum, label = rows.slots[picked], rows.strata[picked], rows.labels[picked]
-        np.add.at(self.predictions, (slot, stratum), 1)
+        n_strata, label = self.predictions.shape[1], rows.labels[picked]
+        cell = rows.slots[picked] * n_strata + rows.strata[picked]
+        self.predictions += np.bincount(cell, minlength=self.predictions.size).reshape(self.predictions.shape)
         known = ~np.isnan(label)
-        np.add.at(self.labels, (slot[known], stratum[known], (label[known] != 0).astype(np.int64)), 1)
+        landed = 2 * cell[known] + (label[known] != 0)
+        self.labels += np.bincount(landed, minlength=self.labels.size).reshape(self.labels.shape)
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,7 @@ def count(
     newest: float | None = None
     for batch in stream:
         rows = _rows(batch, window=window, grid=grid)
-        parts[None].update(rows, np.arange(batch.num_rows))
+        parts[None].update(rows, slice(None))
         for column, values in known.items():
             if column in batch.schema.names:
                 for value, picked in counting.split_rows(batch, column, values):
