@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy.optimize import isotonic_regression
 
 from detectors.classification import Measure
 from detectors.intervals import z_value
@@ -86,11 +85,29 @@ def _isotonic(scores: FloatArray, positives: IntArray, negatives: IntArray) -> C
     weight = positives + negatives
     held = (weight > 0) & np.isfinite(scores)
     x, w = scores[held], weight[held].astype(np.float64)
-    fitted = isotonic_regression(positives[held] / w, weights=w)
+    shares, starts = _rising(positives[held] / w, w)
     # Within a block the map is flat: its two ends are enough.
-    starts = fitted.blocks[:-1]
-    keep = np.unique(np.concatenate([starts, fitted.blocks[1:] - 1]))
-    return Calibrator("isotonic", x[keep], np.clip(fitted.x[keep], 0.0, 1.0))
+    ends = np.append(starts[1:], len(x)) - 1
+    keep, where = np.unique(np.concatenate([starts, ends]), return_index=True)
+    return Calibrator("isotonic", x[keep], np.clip(np.concatenate([shares, shares])[where], 0.0, 1.0))
+
+
+def _rising(values: FloatArray, weights: FloatArray) -> tuple[FloatArray, IntArray]:
+    """Height and first place of each of the rising steps that fit ``values`` best, by pooling adjacent violators."""
+    heights: list[float] = []
+    masses: list[float] = []
+    starts: list[int] = []
+    for place, pair in enumerate(zip(values.tolist(), weights.tolist(), strict=True)):
+        height, mass = pair
+        start = place
+        while heights and heights[-1] >= height:
+            whole = masses[-1] + mass
+            height = (heights.pop() * masses.pop() + height * mass) / whole
+            mass, start = whole, starts.pop()
+        heights.append(height)
+        masses.append(mass)
+        starts.append(start)
+    return np.array(heights), np.array(starts, dtype=np.int64)
 
 
 def _held_out_gains(

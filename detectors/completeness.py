@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from detectors.profiles import FloatArray
 
@@ -137,7 +137,7 @@ def _quantiles(centre: FloatArray, spread: FloatArray, weight: FloatArray, n: in
         under, over = -1, n
         while over - under > 1:
             middle = (under + over) // 2
-            if float(mass @ stats.binom.cdf(middle, n, p)) >= share:
+            if float(mass @ special.bdtr(middle, n, p)) >= share:
                 over = middle
             else:
                 under = middle

@@ -10,10 +10,11 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from detectors.profiles import CategoricalSpec, FloatArray, IntArray, NumericSpec
+from detectors.profiles import CategoricalSpec, FloatArray, IntArray, NumericSpec, no_slack
 
-N_QUANTILES = 2048
-"""Edges of a column with too many distinct values to make each of them an edge."""
+N_QUANTILES = 2200
+"""Edges of a column with too many distinct values to make each of them an edge; fewer where few values are held."""
+_FEWEST_QUANTILES = 512
 HEAVY = 0.005
 """A value of this share of the reference counts as heavy: a float32 round trip must not move it off its edge."""
 _FLOAT32 = 2.0**-22
@@ -32,7 +33,8 @@ class EdgeBuilder:
     bins
         PSI bins: the reference's quantiles at ``1 / bins, 2 / bins …``, as intervals ``(a, b]``, the outer ones open.
     max_distinct
-        Up to this many distinct values, each becomes an edge, and KS is exact; beyond, 2048 quantiles do.
+        Up to this many distinct values, each becomes an edge, and KS is exact; beyond, 2200 quantiles do (as many as
+        this, but at least 512, where it is less).
     decision_edges
         Values that are edges whatever the data are, e.g. the decision threshold of a score.  Not finite: ignored.
     """
@@ -50,7 +52,7 @@ class EdgeBuilder:
         """Take in one batch of the reference; missing (NaN) and infinite values do not shape edges."""
         batch = np.asarray(values, dtype=np.float64).reshape(-1)
         self._waiting.append(batch[np.isfinite(batch)] + 0.0)  # -0.0 is 0.0
-        if sum(len(part) for part in self._waiting) >= 4 * self._max_distinct:
+        if sum(len(part) for part in self._waiting) >= 2 * self._max_distinct:
             self._take_in()
 
     def state(self) -> bytes:
@@ -121,9 +123,13 @@ class EdgeBuilder:
     def _quantile_values(self) -> FloatArray:
         """Reference values at evenly spaced ranks, with the lowest, the highest, and every atom and heavy value."""
         cumulative = np.cumsum(self._counts)
-        ranks = np.linspace(1, cumulative[-1], N_QUANTILES)
+        n_quantiles = max(_FEWEST_QUANTILES, min(N_QUANTILES, self._max_distinct))
+        n = int(cumulative[-1])
+        # The outermost intervals are wide where tails are long: halved again and again, they hold no distance.
+        ends = 2 ** np.arange(max(1, n // n_quantiles).bit_length())
+        ranks = np.concatenate([np.linspace(1, n, n_quantiles), ends, n + 1 - ends])
         chosen = np.searchsorted(cumulative, ranks)
-        heavy = np.flatnonzero(self._counts >= HEAVY * cumulative[-1])
+        heavy = np.flatnonzero(self._counts >= HEAVY * n)
         return self._values[np.union1d(chosen, heavy)]
 
     def _cuts(self) -> list[tuple[float, bool]]:
@@ -137,7 +143,7 @@ class EdgeBuilder:
         n = int(cumulative[-1])
         cuts: list[tuple[float, bool]] = []
         for fraction in np.linspace(0, 1, self._bins + 1)[1:-1]:
-            position = fraction * (n - 1)
+            position = float(fraction) * (n - 1)  # Python's floats overflow without a word
             lower, upper = np.searchsorted(cumulative, [math.floor(position), math.ceil(position)], side="right")
             edge = _between(float(self._values[lower]), float(self._values[upper]), position - math.floor(position))
             cut = (edge, True)
@@ -156,6 +162,8 @@ class EdgeBuilder:
         with np.errstate(over="ignore"):
             gaps = np.concatenate([[np.inf], np.diff(edges), [np.inf]])
         room = np.minimum(gaps[:-1], gaps[1:]) / 3
+        if not heavy.any():
+            return no_slack(len(edges))
         return np.where(heavy, np.minimum(_FLOAT32 * np.abs(edges), room), 0.0)
 
 

@@ -7,8 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
-from scipy.special import ndtr, ndtri
+from scipy.special import gammaln, ndtr, ndtri
 
 from detectors.profiles import IntArray
 
@@ -121,9 +120,20 @@ def two_share_p_value(first: tuple[int, int], second: tuple[int, int]) -> float:
         raise ValueError(f"two shares need counts out of something, found {first} and {second}")
     pooled = (x1 + x2) / (n1 + n2)
     if min(n1, n2) * min(pooled, 1 - pooled) < 5:
-        return float(stats.fisher_exact(np.array([[x1, n1 - x1], [x2, n2 - x2]])).pvalue)
+        return _fisher(x1, n1, x2, n2)
     spread = math.sqrt(pooled * (1 - pooled) * (1 / n1 + 1 / n2))
     return float(2 * ndtr(-abs(x2 / n2 - x1 / n1) / spread))
+
+
+def _fisher(x1: int, n1: int, x2: int, n2: int) -> float:
+    """Fisher's exact test, two-sided: the tables with the same margins that are no likelier than this one."""
+    hits = x1 + x2
+    x = np.arange(max(0, hits - n2), min(n1, hits) + 1)
+    ways = [gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1) for n, k in ((n1, x), (n2, hits - x))]
+    logs = ways[0] + ways[1]
+    shares = np.exp(logs - logs.max())
+    as_rare = shares <= shares[x1 - x[0]] * (1 + 1e-7)  # equal ones differ by rounding
+    return min(1.0, float(shares[as_rare].sum() / shares.sum()))
 
 
 def roc_area(positives: IntArray, negatives: IntArray) -> Area:

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri, stdtr, stdtrit
-from scipy.stats import rankdata
 
 from detectors.profiles import FloatArray, IntArray, ProfileError
 
@@ -191,7 +190,9 @@ def _normal_scores(column: FloatArray) -> FloatArray:
     known = ~np.isnan(column)
     n = int(known.sum())
     if n:
-        scores[known] = ndtri((rankdata(column[known]) - 0.5) / n)
+        _, place, counts = np.unique(column[known], return_inverse=True, return_counts=True)
+        ranks = np.cumsum(counts) - (counts - 1) / 2
+        scores[known] = ndtri((ranks[place] - 0.5) / n)
     return scores
 
 

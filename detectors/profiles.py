@@ -62,6 +62,11 @@ class NumericSpec:
         return 2 * len(self.edges) + 1
 
 
+def no_slack(n_edges: int) -> FloatArray:
+    """No slack at any edge; zeros that take no memory."""
+    return np.broadcast_to(np.float64(0.0), n_edges)
+
+
 @dataclass(frozen=True, eq=False)
 class CategoricalSpec:
     """The categories a column had in the baseline, heaviest first; all others count as *unseen*."""
@@ -446,6 +451,7 @@ def spec_from_bytes(blob: bytes) -> ColumnSpec:
             return CategoricalSpec(tuple(reader.texts()))
         exact = bool(reader.take(1)[0])
         edges, slack, decision = (reader.planes().view(np.float64) for _ in range(3))
+        slack = slack if slack.any() else no_slack(len(edges))
         return NumericSpec(edges, slack, reader.planes(), exact=exact, decision=tuple(decision.tolist()))
     except (struct.error, ValueError, TypeError, IndexError) as error:
         raise ProfileError("cannot read a stored spec: its bytes are damaged") from error

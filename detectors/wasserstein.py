@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ def wasserstein(spec: ColumnSpec, reference: ColumnProfile, current: ColumnProfi
     Statistic
         ``value``: dimensionless; undefined where the reference is constant. ``detail["w1"]``: the distance in the
         column's own unit; ``detail["sigma"]``.  Both rounded to 9 digits, so that the order of batches does not show.
+        ``detail["counts"]``: as for KS, whether all edges were compared or those that a stored profile has kept.
         ``p_value``: that of the KS test of the same counts (the same null hypothesis: one distribution).
 
     Raises
@@ -40,7 +42,8 @@ def wasserstein(spec: ColumnSpec, reference: ColumnProfile, current: ColumnProfi
     sigma = math.sqrt(reference.m2 / reference.n_finite) if math.isfinite(reference.m2) else math.inf
     if not math.isfinite(distance) or not math.isfinite(sigma):
         return undefined("the values are too large for a distance")
-    detail = {"w1": _rounded(distance), "sigma": _rounded(sigma)}
+    counts = "as counted" if numeric is spec else "as stored"
+    detail: dict[str, Any] = {"w1": _rounded(distance), "sigma": _rounded(sigma), "counts": counts}
     if sigma == 0:
         return undefined("the reference is constant: there is no standard deviation to measure in", **detail)
     apart = float(np.abs(gaps(reference, current)).max())

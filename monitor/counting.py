@@ -138,7 +138,8 @@ class _Columns:
         crew.share(work, values=batch.num_rows * len(work))
 
     def profiles(self) -> dict[str, ColumnProfile]:
-        return {name: counter.profile() for name, counter in self.counters.items()}
+        """What each has counted; the counters end with it, one by one, so that both are never held in full."""
+        return {name: self.counters.pop(name).profile() for name in list(self.counters)}
 
 
 def count(
@@ -190,9 +191,9 @@ class _Split:
 
 
 MOST_DISTINCT = 20_000
-"""Up to this many distinct reference values each becomes an edge, where there are not more than 1000 columns."""
-_FEWEST_DISTINCT = 2_000
-_HELD_VALUES = 20_000_000
+"""Up to this many distinct reference values each becomes an edge, where there are not more than 500 columns."""
+_FEWEST_DISTINCT = 1_000
+_HELD_VALUES = 10_000_000
 
 
 def learn_specs(

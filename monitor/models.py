@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from detectors.delay import DelayCounts
-from detectors.multiclass import ClassCounts
-from detectors.multivariate import Correlations
-from detectors.paired import PairCounts
-from detectors.profiles import Column, ColumnProfile, ColumnSpec
-from detectors.regression import Errors
-from detectors.score_labels import ScoreLabels
+if TYPE_CHECKING:
+    from detectors.delay import DelayCounts
+    from detectors.multiclass import ClassCounts
+    from detectors.multivariate import Correlations
+    from detectors.paired import PairCounts
+    from detectors.profiles import Column, ColumnProfile, ColumnSpec
+    from detectors.regression import Errors
+    from detectors.score_labels import ScoreLabels
 
 
 class Verdict(StrEnum):

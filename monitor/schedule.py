@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from monitor import label_tasks, windows
 from monitor.config import Config, ModelConfig, parse_duration, spec_hash
 from monitor.models import Job, Message, Roles, RunState, Window, WindowRow
 from monitor.service import Service
-from monitor.sources import Source, SourceError, spelled_out
+
+if TYPE_CHECKING:
+    from monitor.sources import Source
 
 Queued = tuple[str, str, Message]
 RESTATABLE = (RunState.OK, RunState.NO_DATA, RunState.INSUFFICIENT)
@@ -80,6 +83,8 @@ def recheck(service: Service, name: str, *, now: datetime) -> int:
     roles = known_roles(service, name, now=now)
     if roles is None:
         return 0
+    from monitor.sources import spelled_out  # noqa: PLC0415 - with Arrow, which telling what is due does without
+
     model = spelled_out(model, roles)
     for job in jobs(model, roles):
         young = [
@@ -126,6 +131,8 @@ def longest_delay(model: ModelConfig) -> timedelta:
 
 def known_roles(service: Service, name: str, *, now: datetime) -> Roles | None:
     """The model's resolved columns, or ``None`` while its source cannot be asked."""
+    from monitor.sources import SourceError  # noqa: PLC0415 - as above
+
     try:
         with service.source(name) as source:
             return service.roles(name, source, now=now)

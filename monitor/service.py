@@ -7,13 +7,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from monitor import champions
 from monitor.config import Config, ImportanceTable, ModelConfig
 from monitor.holding import Held, Holds
 from monitor.models import Claim, Roles
-from monitor.sources import Source, open_source
 from monitor.store import Store
+
+if TYPE_CHECKING:
+    from monitor.sources import Source
 
 ROLES_KEPT = timedelta(minutes=5)
 """How long a table's columns are taken to be what they were."""
@@ -55,6 +58,9 @@ class Service:
             lock = self._locks.setdefault(name, threading.Lock())
         with lock:
             if name not in self._sources:
+                # It brings Arrow with it, which commands that only read the store can do without.
+                from monitor.sources import open_source  # noqa: PLC0415
+
                 self._sources[name] = open_source(
                     name, self.config.sources[name], zone=self.config.timezone, others=self.config.sources
                 )

@@ -29,6 +29,7 @@ from monitor import alerting, failures, health
 from monitor.config import Config
 from monitor.config_file import ConfigErrors, load
 from monitor.drawing import draw
+from monitor.memory import give_back
 from monitor.models import Claim
 from monitor.run import RunReport, plan_model, work_off
 from monitor.sending import Sender
@@ -210,6 +211,8 @@ class Worker:
                 stop=ended,
                 after=after,
             )
+        if lane.report.windows or self._ticks == 0:
+            give_back()
 
     def _deliver(self) -> None:
         if self._sender is None or self._sender[0] is not self._service:
@@ -223,6 +226,7 @@ class Worker:
             self._dirty.clear()
             with self._drawing:
                 draw(self.service, now=datetime.now(UTC))
+            give_back()
 
     def _prune(self) -> None:
         keep, now = self.config.retention, datetime.now(UTC)

@@ -38,6 +38,7 @@ FLOORS: dict[str, int] = {
     "monitor.label_tasks": 1,
     "monitor.models": 1,
     "monitor.redact": 1,
+    "monitor.memory": 1,
     # 1 as well: decisions made of these shapes and nothing else
     "monitor.windows": 1,
     "monitor.thresholds": 1,

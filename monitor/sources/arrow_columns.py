@@ -9,12 +9,12 @@ from monitor.sources import normal
 from monitor.sources.shapes import ColumnInfo, Kind
 
 
-def column_info(column: pa.ChunkedArray, name: str) -> ColumnInfo:
-    """Describe a column by its type and the values of its first rows."""
+def column_info(column: pa.ChunkedArray, name: str, *, n_kept: int = 500) -> ColumnInfo:
+    """Describe a column by its type and its first rows, of which ``n_kept`` values stay at hand."""
     plain = normal.storage(column)
     kind = _kind(plain.type)
     present = plain.drop_null()
-    some = present[:500]
+    some = present[:n_kept]
     kept = some.to_numpy().tolist() if pa.types.is_floating(plain.type) else some.to_pylist()
     if kind == "numeric":
         kept = [v if isinstance(v, int) else float(v) for v in kept]

@@ -16,12 +16,15 @@ import pyarrow.dataset as ds
 
 from detectors.profiles import NumericProfile, NumericSpec
 from monitor.config import SourceConfig
+from monitor.memory import release
 from monitor.sources import normal, row_groups, times
 from monitor.sources.arrow_columns import column_info
 from monitor.sources.errors import PermanentSourceError, TransientSourceError, missing, missing_file
 from monitor.sources.shapes import ColumnInfo, Relation, Scan, Span
 
 _SAMPLE = 2000
+_KEPT = 500
+"""Values of a column that stay at hand; of very many columns, a tenth."""
 
 
 class Folder:
@@ -95,7 +98,13 @@ class Folder:
         dataset = self._dataset(relation)
         with self._errors():
             head = row_groups.head(dataset, _SAMPLE)
-        return [column_info(head.column(name), name) for name in head.column_names]
+        wide = head.num_columns > row_groups.WIDE
+        n_kept = _KEPT // 10 if wide else _KEPT
+        found = [column_info(head.column(name), name, n_kept=n_kept) for name in head.column_names]
+        if wide:
+            del head
+            release()
+        return found
 
     def _filter(self, scan: Scan, schema: pa.Schema) -> Any:
         """A filter on time that row groups' statistics can answer; the exact cut is made on the parsed times."""

@@ -10,23 +10,17 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from monitor.memory import release
 from monitor.sources import times
+from monitor.sources.batches import batch_rows
 from monitor.sources.shapes import Scan, Span
 
-BATCH_ROWS = 1 << 17
-"""Rows of a batch at most: one column of them fits a processor's cache while it is sorted, or nearly."""
-_BATCH_VALUES = 1 << 23
+_SLAB = 500
+WIDE = 1000
+"""With more columns than this a row group is read some columns at a time, and what was set free is given back."""
+_HELD_VALUES = 1 << 25
 _OPTIONS = ds.ParquetFragmentScanOptions(pre_buffer=False)
 """Column chunks are read as they are decoded: held ready beside it, they would double the memory of wide files."""
-
-
-def batch_rows(n_columns: int, n_rows: int | None = None) -> int:
-    """How many rows to read at once: less where rows are wide, and even parts of a row group of ``n_rows``."""
-    most = max(512, min(BATCH_ROWS, _BATCH_VALUES // max(1, n_columns)))
-    if not n_rows:
-        return most
-    n_batches = -(-n_rows // most)
-    return -(-n_rows // n_batches)
 
 
 def parquet_format(scan: Scan, schema: pa.Schema) -> ds.ParquetFileFormat:
@@ -53,6 +47,10 @@ def stream(
     """
     for fragment in dataset.get_fragments(filter=condition):
         for part, n_rows in _parts(fragment, condition, dataset.schema):
+            if n_rows is not None and len(columns) > WIDE and n_rows * len(columns) <= _HELD_VALUES:
+                yield from _wide_rows(part, columns, condition, dataset.schema, n_rows=n_rows)
+                release()
+                continue
             covered = spans is not None and n_rows is not None and all(_covers(span, part) for span in spans)
             yield from part.to_batches(
                 schema=dataset.schema,
@@ -63,6 +61,18 @@ def stream(
                 fragment_readahead=1,
                 fragment_scan_options=_OPTIONS if isinstance(part, ds.ParquetFileFragment) else None,
             )
+
+
+def _wide_rows(
+    part: ds.Fragment, columns: dict[str, Any], condition: Any, schema: pa.Schema, *, n_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """A row group of very many columns, decoded some columns at a time: the readers of all would be most of it."""
+    names = list(columns)
+    arrays: list[pa.ChunkedArray] = []
+    for at in range(0, len(names), _SLAB):
+        slab = {name: columns[name] for name in names[at : at + _SLAB]}
+        arrays += part.to_table(schema=schema, columns=slab, filter=condition, fragment_scan_options=_OPTIONS).columns
+    yield from pa.table(arrays, names=names).to_batches(max_chunksize=batch_rows(len(columns), n_rows))
 
 
 def head(dataset: ds.Dataset, n_rows: int) -> pa.Table:
@@ -79,13 +89,26 @@ def head(dataset: ds.Dataset, n_rows: int) -> pa.Table:
 
 
 def _from_the_top(fragment: ds.Fragment, n_rows: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Batches of a file; of Parquet without the dataset's scanner, which reads ahead by whole row groups."""
+    """The first rows of each row group; of Parquet without the dataset's scanner, which reads ahead by row groups."""
     if not isinstance(fragment, ds.ParquetFileFragment) or not fragment.physical_schema.equals(schema):
         yield from fragment.to_batches(schema=schema, batch_size=n_rows, batch_readahead=0, fragment_readahead=0)
         return
     with pq.ParquetFile(fragment.path, filesystem=fragment.filesystem, pre_buffer=False, buffer_size=1 << 16) as file:
         for group in range(file.num_row_groups):
-            yield from file.iter_batches(n_rows, row_groups=[group], use_threads=False)
+            slabs = _slabs(schema.names)
+            parts = [next(file.iter_batches(n_rows, row_groups=[group], columns=slab, use_threads=False), None)
+                     for slab in slabs]  # fmt: skip
+            found = [part for part in parts if part is not None]
+            if len(found) == len(parts):
+                arrays = [column for part in found for column in part.columns]
+                yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _slabs(names: list[str]) -> list[list[str] | None]:
+    """Some columns at a time, since each takes a reader and a buffer of its own; a dot would mean a nested one."""
+    if len(names) <= _SLAB or any("." in name for name in names):
+        return [None]
+    return [names[at : at + _SLAB] for at in range(0, len(names), _SLAB)]
 
 
 def _parts(fragment: ds.Fragment, condition: Any, schema: pa.Schema) -> Iterator[tuple[ds.Fragment, int | None]]:

@@ -26,8 +26,8 @@ from detectors.profiles import NumericProfile, NumericSpec
 from monitor.config import SourceConfig, SparkConfig
 from monitor.sources import normal, times
 from monitor.sources.arrow_columns import column_info
+from monitor.sources.batches import batch_rows
 from monitor.sources.errors import PermanentSourceError, SourceError, TransientSourceError, missing
-from monitor.sources.row_groups import batch_rows
 from monitor.sources.shapes import ColumnInfo, Join, Relation, Scan, Span, Work
 
 _SAMPLE = 2000

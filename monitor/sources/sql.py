@@ -20,10 +20,10 @@ from sqlalchemy.engine import URL
 from detectors.profiles import NumericProfile, NumericSpec, restrict
 from monitor.config import SourceConfig
 from monitor.sources import pushdown, times
+from monitor.sources.batches import batch_rows
 from monitor.sources.errors import PermanentSourceError, SourceError, closest, missing, missing_file, translate
 from monitor.sources.lifeline import Lifeline, Lifelines
 from monitor.sources.normal import any_column
-from monitor.sources.row_groups import batch_rows
 from monitor.sources.shapes import ColumnInfo, Kind, Read, Relation, Scan, Span
 
 _PG_BATCH_BYTES = 16 << 20

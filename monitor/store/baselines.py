@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, insert, select
 
-from detectors import profiles
-from detectors.profiles import Column
 from monitor.models import Baseline, Window
-from monitor.store.results import decode, encode
 from monitor.store.schema import baseline, baseline_column
+
+if TYPE_CHECKING:
+    from detectors.profiles import Column
 
 
 def save(
@@ -28,6 +28,8 @@ def save(
     created_at: datetime,
 ) -> int:
     """Write a baseline and give its number."""
+    from monitor.store import blobs  # noqa: PLC0415 - see there
+
     row = {
         "model": model,
         "spec_hash": spec_hash,
@@ -44,8 +46,8 @@ def save(
             "baseline_id": number,
             "position": position,
             "name": name,
-            "spec": profiles.spec_to_bytes(column.spec),
-            "reference": encode(column.reference)[1],
+            "spec": blobs.spec_to_bytes(column.spec),
+            "reference": blobs.encode(column.reference)[1],
         }
         for position, (name, column) in enumerate(columns.items())
     ]
@@ -74,12 +76,11 @@ def listed(connection: Connection, model: str) -> list[Baseline]:
 
 
 def _columns(connection: Connection, number: int) -> dict[str, Column]:
+    from monitor.store import blobs  # noqa: PLC0415 - see there
+
     c = baseline_column.c
     query = select(c.name, c.spec, c.reference).where(c.baseline_id == number).order_by(c.position)
-    return {
-        row.name: Column(row.name, profiles.spec_from_bytes(row.spec), decode("profile", row.reference))
-        for row in connection.execute(query)
-    }
+    return {row.name: blobs.column(row.name, row.spec, row.reference) for row in connection.execute(query)}
 
 
 def _to_baseline(row: Row[Any], columns: dict[str, Column]) -> Baseline:

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
 
-from detectors import classification, delay, multiclass, multivariate, paired, profiles, regression
 from monitor.models import Check, Claim, Job, Result, StoredProfile, Verdict, Window
 from monitor.store.engine import insert_or
 from monitor.store.schema import profile, result
@@ -158,6 +157,8 @@ def save_profiles(
 
 
 def _profile_row(each: StoredProfile, *, job: Job, baseline_id: int | None) -> dict[str, Any]:
+    from monitor.store.blobs import encode  # noqa: PLC0415 - see there
+
     kind, counts = encode(each.profile)
     return {
         "model": each.model,
@@ -197,6 +198,8 @@ def load_profiles(
         query = query.where(c.segment_key == short_key(segment))
     if baseline_id is not None:
         query = query.where(c.baseline_id == baseline_id)
+    from monitor.store.blobs import decode  # noqa: PLC0415 - see there
+
     windows: dict[tuple[datetime, datetime], Window] = {}
     found = []
     for row in connection.execute(query):
@@ -213,35 +216,3 @@ def load_profiles(
             )
         )
     return found
-
-
-def encode(counts: Any) -> tuple[str, bytes]:  # noqa: PLR0911 - one return for each kind of counts
-    """What kind of counts these are, and their bytes."""
-    if isinstance(counts, classification.ScoreLabels):
-        return "labels", classification.to_bytes(counts)
-    if isinstance(counts, multivariate.Correlations):
-        return "joint", multivariate.to_bytes(counts)
-    if isinstance(counts, delay.DelayCounts):
-        return "delays", delay.to_bytes(counts)
-    if isinstance(counts, paired.PairCounts):
-        return "pairs", paired.to_bytes(counts)
-    if isinstance(counts, regression.Errors):
-        return "errors", regression.to_bytes(counts)
-    if isinstance(counts, multiclass.ClassCounts):
-        return "classes", multiclass.to_bytes(counts)
-    return "profile", profiles.to_bytes(counts)
-
-
-def decode(kind: str, blob: bytes) -> Any:
-    return _READERS[kind](blob)
-
-
-_READERS = {
-    "labels": classification.from_bytes,
-    "joint": multivariate.from_bytes,
-    "delays": delay.from_bytes,
-    "pairs": paired.from_bytes,
-    "errors": regression.from_bytes,
-    "classes": multiclass.from_bytes,
-    "profile": profiles.from_bytes,
-}

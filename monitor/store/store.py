@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sqlalchemy import Connection, text
 
-from detectors.profiles import Column
 from monitor.models import (
     Baseline,
     Check,
@@ -37,6 +36,9 @@ from monitor.store.errors import StoreUnavailable
 from monitor.store.migrate import current_revision, ensure_current, use_write_ahead_log
 from monitor.store.results import Every
 from monitor.store.schema import REVISION, window_run
+
+if TYPE_CHECKING:
+    from detectors.profiles import Column
 
 Clock = Callable[[], datetime]
 Queued = tuple[str, str, Message]

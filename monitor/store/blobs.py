@@ -1,0 +1,49 @@
+"""Counts and where their cells lie, as bytes; it brings NumPy and SciPy, so only what reads counts imports it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from detectors import classification, delay, multiclass, multivariate, paired, profiles, regression
+from detectors.profiles import Column, ColumnSpec
+
+
+def encode(counts: Any) -> tuple[str, bytes]:  # noqa: PLR0911 - one return for each kind of counts
+    """What kind of counts these are, and their bytes."""
+    if isinstance(counts, classification.ScoreLabels):
+        return "labels", classification.to_bytes(counts)
+    if isinstance(counts, multivariate.Correlations):
+        return "joint", multivariate.to_bytes(counts)
+    if isinstance(counts, delay.DelayCounts):
+        return "delays", delay.to_bytes(counts)
+    if isinstance(counts, paired.PairCounts):
+        return "pairs", paired.to_bytes(counts)
+    if isinstance(counts, regression.Errors):
+        return "errors", regression.to_bytes(counts)
+    if isinstance(counts, multiclass.ClassCounts):
+        return "classes", multiclass.to_bytes(counts)
+    return "profile", profiles.to_bytes(counts)
+
+
+def decode(kind: str, blob: bytes) -> Any:
+    return _READERS[kind](blob)
+
+
+_READERS = {
+    "labels": classification.from_bytes,
+    "joint": multivariate.from_bytes,
+    "delays": delay.from_bytes,
+    "pairs": paired.from_bytes,
+    "errors": regression.from_bytes,
+    "classes": multiclass.from_bytes,
+    "profile": profiles.from_bytes,
+}
+
+
+def spec_to_bytes(spec: ColumnSpec) -> bytes:
+    return profiles.spec_to_bytes(spec)
+
+
+def column(name: str, spec: bytes, reference: bytes) -> Column:
+    """A column of a baseline, of its two blobs."""
+    return Column(name, profiles.spec_from_bytes(spec), decode("profile", reference))
