@@ -77,7 +77,8 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks --docs docs/performance.md
 
 bench-large: $(READY)
-	$(BIN)/python -m benchmarks --rows 1000000 10000000 --only-rows
+	$(BIN)/python -m benchmarks --rows 1000000 10000000 --only-rows --peers-up-to 0 --docs docs/performance.md \
+	  --block bench-large --json benchmarks/results-large.json
 
 wheel: $(READY)
 	$(BIN)/python -m hatchling build -t wheel

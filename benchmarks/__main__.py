@@ -1,6 +1,6 @@
 """One run, one table: our whole job next to its floors and its peers, each in a process of its own.
 
-    python -m benchmarks [--rows 10000 100000 1000000] [--peers-up-to 1000000] [--keep FOLDER] [--json FILE]
+    python -m benchmarks [--rows 10000 100000 1000000] [--peers-up-to 1000000] [--keep FOLDER [--prepare]] [--json FILE]
 
 Data are generated (seeded), and a PostgreSQL of its own is started.  The table goes to the terminal, and with all that
 was measured to ``benchmarks/results.json``.
@@ -32,7 +32,6 @@ BASELINE_ROWS = 100_000
 TIMED = ("floor_parquet", "ours_parquet", "floor_copy", "fetch_postgres", "ours_postgres", "fetch_sqlite",
          "ours_sqlite")  # fmt: skip
 PEERS = ("evidently", "scipy_columns", "read_sql_postgres", "read_sql_sqlite")
-ALONE = ("rewindow", "stored_size", "wide", "distinct", "daemon")
 
 
 def main() -> None:
@@ -43,6 +42,8 @@ def main() -> None:
             place = _place(folder, rows, server)
             _say(f"{rows:,} rows: writing them to Parquet, SQLite and PostgreSQL")
             _write(place)
+            if wish.prepare:
+                continue
             jobs = [*TIMED, *(PEERS if rows <= wish.peers_up_to else ())]
             # Side by side: a job and its floor see the same machine, again and again.
             for turn in range(wish.turns if rows <= 1_000_000 else 1):
@@ -53,15 +54,18 @@ def main() -> None:
                 ]
             if not wish.keep:
                 _forget(place)
-        if not wish.only_rows:
-            measured += [_measure(job, Place(0, str(folder), "", "")) for job in ALONE]
+        if not (wish.only_rows or wish.prepare):
+            measured += [_measure(job, Place(0, str(folder), "", "")) for job in table.ALONE]
+    if wish.prepare:
+        return
     report = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": _machine(), "runs": measured}
     report["table"] = table.rows(measured)
     report["targets"] = table.targets(measured)
     wish.json.write_text(json.dumps(report, indent=1) + "\n")
     print(table.text(report))
     if wish.docs is not None:
-        wish.docs.write_text(table.into(wish.docs.read_text(encoding="utf-8"), report), encoding="utf-8")
+        page = table.into(wish.docs.read_text(encoding="utf-8"), report, block=wish.block)
+        wish.docs.write_text(page, encoding="utf-8")
     _say(f"all of it: {wish.json}")
 
 
@@ -74,6 +78,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--keep", type=Path, help="write the data here, and use again what is there")
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results.json")
     parser.add_argument("--docs", type=Path, help="write the tables between the marks of this page")
+    parser.add_argument("--block", default="bench", help="which marks: bench, or bench-large")
+    parser.add_argument("--prepare", action="store_true", help="write the data (with --keep) and measure nothing")
     return parser.parse_args()
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.data import SEED
+from benchmarks.data import SEED, write_database
 from detectors import DETECTORS
 from detectors.edges import EdgeBuilder
 from detectors.kernel import NumericCounter
@@ -102,17 +106,12 @@ def stored_size(_: Path) -> Run:
 def wide(folder: Path, *, features: int = 10_000, rows: int = 20_000) -> Run:
     """A window of very many columns."""
     home = folder / "wide"
-    home.mkdir(parents=True, exist_ok=True)
+    # In a process of its own, so that writing does not count as memory of reading.
+    writing = get_context("spawn").Process(target=_write_wide, args=(home, features, rows))
+    writing.start()
+    writing.join()
     rng = np.random.default_rng(SEED)
-    names = [f"f{i:05d}" for i in range(features)]
-    writer = None
-    for _ in range(rows // 2000):
-        times = pa.array([START + timedelta(hours=1)] * 2000, pa.timestamp("us", tz="UTC"))
-        part = pa.table({"at": times} | {name: rng.normal(size=2000) for name in names})
-        writer = writer or pq.ParquetWriter(home / "window.parquet", part.schema, use_dictionary=False)
-        writer.write_table(part)
-    assert writer is not None
-    writer.close()
+    names = _wide_names(features)
     edges = np.sort(rng.normal(size=1000))
     bins = np.linspace(0, 2001, 11).astype(np.int64)
     spec = NumericSpec(edges, np.zeros(1000), bins)
@@ -125,6 +124,52 @@ def wide(folder: Path, *, features: int = 10_000, rows: int = 20_000) -> Run:
         read = source.read_inputs(model, roles, window, now=START + timedelta(days=9))
         counts = counting.count(read, dict.fromkeys(names, spec))
         return {"columns": len(counts.columns), "n_rows": counts.n_rows}
+
+    return run
+
+
+def _wide_names(features: int) -> list[str]:
+    return [f"f{i:05d}" for i in range(features)]
+
+
+def _write_wide(home: Path, features: int, rows: int) -> None:
+    home.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(SEED)
+    writer = None
+    for _ in range(rows // 2000):
+        times = pa.array([START + timedelta(hours=1)] * 2000, pa.timestamp("us", tz="UTC"))
+        part = pa.table({"at": times} | {name: rng.normal(size=2000) for name in _wide_names(features)})
+        writer = writer or pq.ParquetWriter(home / "window.parquet", part.schema, use_dictionary=False)
+        writer.write_table(part)
+    assert writer is not None
+    writer.close()
+
+
+def segments(_: Path) -> Run:
+    """Counting 50 numeric columns by a column of 5 values, and of 20, beside counting them without."""
+    rng = np.random.default_rng(SEED)
+    rows = 400_000
+    names = [f"n{i:02d}" for i in range(50)]
+    table = pa.table(
+        {name: rng.normal(size=rows) for name in names}
+        | {f"by{n}": pa.array([f"v{i:02d}" for i in rng.integers(0, n, rows)]).dictionary_encode() for n in (5, 20)}
+    )
+    batches = table.combine_chunks().to_batches(max_chunksize=100_000)
+    builder = EdgeBuilder()
+    builder.update(rng.normal(size=100_000))
+    spec = builder.spec()
+    assert spec is not None
+    specs = dict.fromkeys(names, spec)
+
+    def run() -> dict[str, Any]:
+        spent = {}
+        for n in (0, 5, 20):
+            start = time.perf_counter()
+            by = {f"by{n}": [f"v{i:02d}" for i in range(n)]} if n else None
+            counts = counting.count(batches, specs, segments=by)
+            spent[n] = time.perf_counter() - start
+            assert len(counts.segments) == n
+        return {"by_5": spent[5] / spent[0], "by_20": spent[20] / spent[0], "without": spent[0]}
 
     return run
 
@@ -178,6 +223,108 @@ def daemon(folder: Path, *, windows: int = 2000) -> Run:
         return {"resident_mb": used, "growth": used[-1] / used[0]}
 
     return run
+
+
+def idle(folder: Path, *, seconds: float = 20.0) -> Run:
+    """`monitor worker` as a process of its own: one that has found nothing to do, and one after its windows."""
+    home = folder / "idle"
+
+    def run() -> dict[str, Any]:
+        told: dict[str, Any] = {}
+        for name, days in (("empty", 0), ("worked", 5)):
+            config = _small_log(home / name, days=days)
+            process = subprocess.Popen(_monitor("worker", config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                _rest(process.pid)
+                before, since = _burnt(process.pid), time.perf_counter()
+                time.sleep(seconds)
+                told[f"{name}_share"] = (_burnt(process.pid) - before) / (time.perf_counter() - since)
+                told[f"{name}_mb"] = _of(process.pid, "VmRSS")
+                told[f"{name}_peak_mb"] = _of(process.pid, "VmHWM")
+            finally:
+                process.terminate()
+                process.wait(60)
+        return told
+
+    return run
+
+
+def starts(folder: Path) -> Run:
+    """How long commands take from nothing to the end, on a store with five days of results; the best of five."""
+    config = _small_log(folder / "starts", days=5)
+    subprocess.run(_monitor("run", config), check=False, capture_output=True)
+
+    def run() -> dict[str, Any]:
+        commands = {"help": _monitor("--help")} | {
+            name: _monitor(name, config) for name in ("status", "results", "incidents")
+        }
+        return {name: min(_timed(command) for _ in range(5)) for name, command in commands.items()}
+
+    return run
+
+
+def _timed(command: list[str]) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+def _monitor(command: str, config: Path | None = None) -> list[str]:
+    run = [sys.executable, "-c", "from monitor.cli import main; main()", command]
+    return run if config is None else [*run, "-c", str(config)]
+
+
+def _small_log(home: Path, *, days: int) -> Path:
+    """A config over a SQLite log of 20 features: two weeks for the baseline, then some days until today."""
+    home.mkdir(parents=True, exist_ok=True)
+    for old in home.glob("*.db*"):
+        old.unlink()
+    rng = np.random.default_rng(SEED)
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    start, rows = today - timedelta(days=14 + days), 500 * (14 + days)
+    times = [(start + timedelta(seconds=172.8 * i)).isoformat(sep=" ")[:19] for i in range(rows)]
+    log = pa.table(
+        {"at": times, "score": rng.random(rows)}
+        | {f"f{i:02d}": rng.normal(size=rows) for i in range(17)}
+        | {f"c{i}": pa.array(rng.choice(["a", "b", "c", "d"], rows)) for i in range(3)}
+    )
+    write_database(f"sqlite:///{home / 'log.db'}", "log", iter([log]))
+    first, last = f"{start:%Y-%m-%d}", f"{start + timedelta(days=14):%Y-%m-%d}"
+    path = home / "config.yaml"
+    path.write_text(
+        f"""store: "sqlite:///{home / "monitor.db"}"
+sources: {{main: "sqlite:///{home / "log.db"}"}}
+reports: {{dir: "{home / "reports"}"}}
+models:
+  small: {{table: log, time: at, score: score, start: {last}, baseline: {{from: {first}, to: {last}}}}}
+""",
+        encoding="utf-8",
+    )
+    return path
+
+
+def _rest(pid: int, *, patience: float = 120.0) -> None:
+    """Wait until the process has hardly worked for some seconds."""
+    ends, last = time.monotonic() + patience, -1.0
+    while time.monotonic() < ends:
+        time.sleep(6)
+        burnt = _burnt(pid)
+        if burnt - last < 0.3:
+            return
+        last = burnt
+    raise RuntimeError("the worker did not come to rest")
+
+
+def _burnt(pid: int) -> float:
+    """Seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _of(pid: int, name: str) -> float:
+    """A size from a process's status, in MB."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(status.partition(f"{name}:")[2].split()[0]) / 1024
 
 
 def _resident_mb() -> float:

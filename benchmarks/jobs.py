@@ -253,7 +253,8 @@ JOBS: dict[str, Callable[[Place], Run]] = {
     for job in (
         floor_parquet, ours_parquet, floor_copy, fetch_postgres, ours_postgres, fetch_sqlite, ours_sqlite,
         ours_baseline, read_sql_postgres, read_sql_sqlite, evidently, scipy_columns,
-        *(_alone(name) for name in ("rewindow", "stored_size", "wide", "distinct", "daemon")),
+        *(_alone(name) for name in ("rewindow", "stored_size", "wide", "distinct", "segments", "daemon")),
+        *(_alone(name) for name in ("idle", "starts")),
     )
 }  # fmt: skip
 

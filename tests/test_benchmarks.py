@@ -30,13 +30,15 @@ def test_targets_are_met_missed_or_not_measured():
 def test_the_tables_go_between_the_marks_of_the_page():
     machine = {"processors": 2, "processor": "p", "python": "3.11", "load": (0.1, 0.2, 0.3)}
     report = {"table": table.rows(RUNS), "targets": table.targets(RUNS), "machine": machine, "measured_at": "now"}
-    page = f"above\n{table.MARKS[0]}\nold\n{table.MARKS[1]}\nbelow\n"
-    written = table.into(page, report)
+    other = "<!-- bench-large -->\nkept\n<!-- /bench-large -->"
+    page = f"above\n<!-- bench -->\nold\n<!-- /bench -->\n{other}\nbelow\n"
+    written = table.into(page, report, block="bench")
     assert written.startswith("above\n")
     assert written.endswith("below\n")
     assert "old" not in written
     assert "| Parquet: our whole job | 1,000,000 | 0.44 |" in written
-    assert table.into(written, report) == written
+    assert other in written
+    assert table.into(written, report, block="bench") == written
 
 
 def test_the_same_rows_are_made_each_time_however_many_follow():
