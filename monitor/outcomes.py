@@ -454,7 +454,7 @@ def tables(scope: Scope, counts: Outcomes) -> dict[str, Any]:
     told = {"classes": rows, "n_other_classes": round(float(found.cells[-1].sum()))}
     if len(found.names) <= SHOWN_CLASSES:
         cells = [[round(float(cell)) for cell in row] for row in found.cells]
-        told["confusion"] = {"classes": [*found.names, None], "cells": cells}
+        told["confusion_matrix"] = {"classes": [*found.names, None], "cells": cells}
     return told
 
 

@@ -32,7 +32,7 @@ class Outcomes:
 
 def outcomes(facts: Facts) -> Outcomes | None:
     """The tables of a window whose labels have been looked at; ``None`` where there are none."""
-    found = [r for r in facts.results if r.check is Check.PERFORMANCE and r.segment is None]
+    found = [r for r in facts.results if r.check is Check.PERFORMANCE and r.segment is None and r.feature is None]
     told: dict[str, Any] = {}
     for result in found:
         told |= {name: result.detail[name] for name in TABLES if name in result.detail}

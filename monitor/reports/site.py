@@ -272,6 +272,7 @@ class ModelSite:
             "score": views.lines(facts, Check.SCORE_DRIFT),
             "performance": views.lines(facts, Check.PERFORMANCE) if config.labels else None,
             "outcomes": outcomes(facts),
+            "classes": views.class_rows(facts),
             "skew": views.lines(facts, Check.SKEW) if config.skew else None,
             "quality": facts.of(Check.QUALITY),
             "quality_bad": views.lines(facts, Check.QUALITY, only_bad=True),
@@ -384,7 +385,7 @@ class ModelSite:
         keys: list[tuple[Check, str | None, str]] = [
             (Check.SCORE_DRIFT, None, "psi"),
             (Check.SCORE_DRIFT, None, "decision_rate"),
-            *[(Check.PERFORMANCE, None, m) for m in self.model.config.performance.metrics],
+            *[(Check.PERFORMANCE, None, m) for m in self.model.config.performance.computed()],
             (Check.QUALITY, None, "n_rows"),
         ]
         prefix = {Check.SCORE_DRIFT: "Score "}

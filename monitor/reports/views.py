@@ -240,7 +240,7 @@ def _score_card(facts: Facts) -> Card | None:
 
 def headline_metric(model: ModelFacts, results: Sequence[Result]) -> Result | None:
     """The one performance number to show: what alerts, else recall, precision, or the first there is."""
-    order = [*model.config.performance.alert, *model.config.performance.warn, "recall", "precision"]
+    order = [*model.config.performance.alert, *model.config.performance.warn, "recall", "precision", "accuracy", "mae"]
     known = sorted((r for r in results if r.value is not None), key=lambda r: r.detail.get("decides") is True)
     by_metric = {r.metric: r for r in known}
     return next((by_metric[m] for m in order if m in by_metric), next(iter(by_metric.values()), None))
@@ -476,6 +476,38 @@ def lines(facts: Facts, check: Check, *, only_bad: bool = False) -> list[Line]:
         ),
     )
     return [line(r) for r in found if not only_bad or r.verdict is not Verdict.OK]
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class of a label with several."""
+
+    label: str
+    name: str
+    n_labels: str
+    n_predicted: str
+    precision: str
+    recall: str
+    f1: str
+
+
+def class_rows(facts: Facts) -> list[ClassRow]:
+    """Each class of each label with several, those with most labels first; rare ones are not named."""
+    rows = []
+    for result in facts.of(Check.PERFORMANCE):
+        for told in result.detail.get("classes", ()):
+            shares = {name: _share_words(told[name]) for name in ("precision", "recall", "f1")}
+            numbers = count(told["n_labels"]), count(told["n_predicted"])
+            rows.append(ClassRow(result.feature or "", str(told["class"]), *numbers, **shares))
+    return rows
+
+
+def _share_words(told: object) -> str:
+    """A share with its interval; a dash where it is undefined."""
+    if not isinstance(told, list):
+        return "–"
+    value, low, high = told
+    return f"{percent(value)} ({percent(low)} – {percent(high)})"
 
 
 def segment_rows(facts: Facts, *, min_rows: int) -> tuple[list[SegmentRow], int]:
