@@ -17,7 +17,7 @@ import pyarrow.dataset as ds
 from detectors.profiles import NumericProfile, NumericSpec
 from monitor.config import SourceConfig
 from monitor.memory import release
-from monitor.sources import normal, row_groups, times
+from monitor.sources import keys, normal, row_groups, times
 from monitor.sources.arrow_columns import column_info
 from monitor.sources.errors import PermanentSourceError, TransientSourceError, missing, missing_file
 from monitor.sources.shapes import ColumnInfo, Relation, Scan, Span
@@ -113,10 +113,10 @@ class Folder:
             if span is not None:
                 parts += _bounds(span, schema.field(span.time.column).type)
         if scan.keys is not None:
-            names, keys = scan.keys
+            names, wanted = scan.keys
             for at, name in enumerate(names):
                 kind = schema.field(name).type
-                values = pa.array([normal.fit(key[at], kind) for key in keys])
+                values = pa.array([normal.fit(key[at], kind) for key in wanted])
                 parts.append(ds.field(name).isin(values.cast(kind)))
         if scan.only is not None:
             name, picked = scan.only
@@ -162,25 +162,30 @@ class Folder:
                     yield batch
 
     def _last_rows(self, dataset: ds.Dataset, scan: Scan) -> Any:
-        """Mark the latest row of each key among the rows the filter passes; keyless rows all stay."""
+        """Mark the latest row of each key among the rows the filter passes; keyless rows all stay.
+
+        ``None`` where no key occurs twice.
+        """
         if scan.span is None:
             raise ValueError("without a time there is no last row")
         columns = {f"__key{i}__": ds.field(name) for i, name in enumerate(scan.dedupe)}
         columns[scan.span.time.column] = ds.field(scan.span.time.column)
         parts = list(self._raw(dataset, columns, self._filter(scan, dataset.schema), spans=_spans(scan)))
         if not parts:
-            return np.empty(0, dtype=bool)
+            return None
         table = pa.Table.from_batches(parts)
-        texts = [normal.whole_text(normal.storage(table.column(f"__key{i}__"))) for i in range(len(scan.dedupe))]
-        key = texts[0] if len(texts) == 1 else pc.binary_join_element_wise(*texts, "\x1f")
+        key = keys.joined([table.column(f"__key{i}__") for i in range(len(scan.dedupe))])
+        several = keys.repeated(key)
+        if several is None:
+            return None
         moment = times.to_utc(normal.storage(table.column(scan.span.time.column)), scan.span.time)
         rows = pa.table({"key": key, "time": moment.cast(pa.int64()), "row": pa.array(np.arange(len(key)))})
-        rows = rows.sort_by([("key", "ascending"), ("time", "ascending"), ("row", "ascending")])
+        rows = rows.filter(pa.array(several)).sort_by([(name, "ascending") for name in ("key", "time", "row")])
         ordered = rows.column("key").combine_chunks()
-        last = pa.concat_arrays([pc.fill_null(pc.not_equal(ordered[1:], ordered[:-1]), True), pa.array([True])])
-        keep = np.zeros(len(key), dtype=bool)
+        last = pa.concat_arrays([pc.not_equal(ordered[1:], ordered[:-1]), pa.array([True])])
+        keep = ~several
         keep[rows.column("row").to_numpy()] = last.to_numpy(zero_copy_only=False)
-        return keep | pc.is_null(key).to_numpy(zero_copy_only=False)
+        return keep
 
     def _joined(self, batch: pa.RecordBatch, scan: Scan) -> pa.RecordBatch:
         join = scan.join
@@ -191,9 +196,9 @@ class Folder:
         dataset = self._dataset(join.relation)
         columns = {name: ds.field(column) for name, column in names.items()}
         columns |= {f"__right{i}__": ds.field(column) for i, column in enumerate(join.right)}
-        keys = list(zip(*(part.to_pylist() for part in left), strict=True))
+        entities = list(zip(*(part.to_pylist() for part in left), strict=True))
         probe = replace(
-            scan, relation=join.relation, span=None, upto=None, keys=(join.right, list(dict.fromkeys(keys)))
+            scan, relation=join.relation, span=None, upto=None, keys=(join.right, list(dict.fromkeys(entities)))
         )
         parts = list(self._raw(dataset, columns, self._filter(probe, dataset.schema)))
         outputs = {n: normal.storage(batch.column(n)) for n in scan.reads if n in batch.schema.names}
@@ -201,7 +206,7 @@ class Folder:
             table = pa.Table.from_batches(parts)
             right = [normal.whole_text(normal.storage(table.column(f"__right{i}__"))) for i in range(len(join.right))]
             places = {key: at for at, key in enumerate(zip(*(part.to_pylist() for part in right), strict=True))}
-            at = pa.array([places.get(key) for key in keys], pa.int64())
+            at = pa.array([places.get(key) for key in entities], pa.int64())
             outputs |= {n: normal.storage(table.column(n)).take(at) for n in names}
         else:
             outputs |= {n: pa.nulls(batch.num_rows, dataset.schema.field(c).type) for n, c in names.items()}
@@ -222,7 +227,8 @@ class Folder:
 
     def duplicates(self, scan: Scan, key: Sequence[str]) -> int:
         dataset = self._dataset(scan.relation)
-        return int((~self._last_rows(dataset, replace(scan, dedupe=tuple(key)))).sum())
+        keep = self._last_rows(dataset, replace(scan, dedupe=tuple(key)))
+        return 0 if keep is None else int((~keep).sum())
 
     pushes_down = False
     spread = None

@@ -56,6 +56,8 @@ def to_text(values: pa.Array) -> pa.Array:
         values = pa.array([_spell(v) for v in values.to_pylist()], pa.string())
     elif pa.types.is_null(kind):
         values = pa.nulls(len(values), pa.string())
+    elif pa.types.is_integer(kind):
+        values = values.cast(pa.string())
     elif not pa.types.is_string(kind):
         values = pa.array([_plain(v) for v in values.to_pylist()], pa.string())
     return _valid(values.dictionary_encode())
@@ -203,8 +205,9 @@ def whole_text(values: pa.Array) -> pa.Array:
     """Spell keys and number-like categories as text, ``5.0`` as ``5``, whatever type the driver chose."""
     values = storage(values)
     if pa.types.is_string(values.type):
-        return pc.replace_substring_regex(values, r"^(-?\d+)\.0$", r"\1")
-    return to_text(values).cast(pa.string())
+        numbers = pc.any(pc.ends_with(values, ".0")).as_py()
+        return pc.replace_substring_regex(values, r"^(-?\d+)\.0$", r"\1") if numbers else values
+    return values.cast(pa.string()) if pa.types.is_integer(values.type) else to_text(values).cast(pa.string())
 
 
 def fit(value: Any, kind: pa.DataType) -> Any:

@@ -24,7 +24,7 @@ from monitor.config import (
     TimeColumn,
 )
 from monitor.models import DECISION, SCORE, Job, Roles, Window
-from monitor.sources import normal, times, versions
+from monitor.sources import keys, normal, times, versions
 from monitor.sources.errors import PermanentSourceError, missing
 from monitor.sources.prefetch import prefetch
 from monitor.sources.roles import from_json, own_labels, resolve, spelled_out
@@ -52,7 +52,7 @@ from monitor.sources.shaping import Shape, ShapedWork, as_feature, column_of
 
 _TICK = timedelta(microseconds=1)
 _KEY_CHUNK = 500
-_LABEL_ROWS = 1 << 19
+_LABEL_ROWS = 1 << 17
 
 
 class InputStream:
@@ -343,13 +343,12 @@ class Source:
 
         def batches(stream: InputStream) -> Iterator[pa.RecordBatch]:
             assert isinstance(stream, LabelStream)  # noqa: S101 - made so below
-            table = None if own else self._labels(model, scan, now=now, stream=stream)
+            known = None if own else self._labels(model, scan, now=now, stream=stream)
             shape = self._shape(model, roles, {}, span=scan.span)
             for raw in _gathered(self._scanner.scan(scan)):
-                shaped, _ = shape.rows(raw)
-                moments = times.to_utc(column_of(raw, TIME), scan.span.time) if scan.span else None
-                kept = raw.filter(times.inside(moments, scan.span)) if moments is not None and scan.span else raw
-                found = self._labelled(kept, shaped, model, table, window=window, now=now, stream=stream)
+                kept, moments, _ = shape.cut(raw)
+                shaped = shape.shaped(kept, moments)
+                found = self._labelled(kept, shaped, model, known, window=window, now=now, stream=stream)
                 yield _with_class_scores(found, kept)
 
         return LabelStream(batches, duplicates=duplicates)
@@ -369,16 +368,17 @@ class Source:
         moments = times.to_utc(normal.any_column([last]), form).to_pylist()
         return moments[0] if moments else None
 
-    def _labels(self, model: ModelConfig, predictions: Scan, *, now: datetime, stream: LabelStream) -> pa.Table:
+    def _labels(self, model: ModelConfig, predictions: Scan, *, now: datetime, stream: LabelStream) -> KnownLabels:
         """Read the labels known at `now`, newest first by key, one for each key."""
         source, scan = self._label_scan(model, predictions, now=now)
         tables = [pa.Table.from_batches([raw]) for raw in source._scanner.scan(scan)]
         if not tables:
             empty: list[Any] = []
-            return pa.table({"key": pa.array(empty, pa.string()), LABEL: pa.array(empty, _LABEL_TYPES[_task(model)]),
-                             LABEL_TIME: pa.array(empty, times.UTC_US)})  # fmt: skip
+            return KnownLabels(pa.table({
+                "key": pa.array(empty, pa.string()), LABEL: pa.array(empty, _LABEL_TYPES[_task(model)]),
+                LABEL_TIME: pa.array(empty, times.UTC_US),
+            }))  # fmt: skip
         table = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
-        n_keys = sum(name.startswith("__key") for name in table.column_names)
         landed = (
             times.to_utc(normal.storage(table.column(LABEL_TIME)), scan.reads[LABEL_TIME].time)  # type: ignore[arg-type]
             if LABEL_TIME in table.column_names
@@ -388,8 +388,8 @@ class Source:
         known = pc.is_valid(truth)
         if LABEL_TIME in table.column_names:
             known = pc.and_(known, times.inside(landed, Span(scan.reads[LABEL_TIME].time, None, now + _TICK)))  # type: ignore[arg-type]
-        keyed = pa.table({"key": _joined_key(table, n_keys), LABEL: truth, LABEL_TIME: landed}).filter(known)
-        return _newest_label(keyed, stream)
+        keyed = pa.table({"key": _joined_key(table), LABEL: truth, LABEL_TIME: landed})
+        return KnownLabels(_newest_label(keyed.filter(pc.and_(known, pc.is_valid(keyed.column("key")))), stream))
 
     def _label_scan(self, model: ModelConfig, predictions: Scan, *, now: datetime) -> tuple[Source, Scan]:
         labels = model.labels
@@ -418,7 +418,7 @@ class Source:
         raw: pa.RecordBatch,
         shaped: pa.RecordBatch,
         model: ModelConfig,
-        table: pa.Table | None,
+        known: KnownLabels | None,
         *,
         window: Window,
         now: datetime,
@@ -427,13 +427,7 @@ class Source:
         if model.labels is None:
             raise ValueError("the model has no labels")
         moments = column_of(shaped, TIME)
-        if table is None:
-            truth, landed = self._own_truth(raw, model, now=now)
-        else:
-            n_keys = sum(name.startswith("__key") for name in raw.schema.names)
-            at = pc.index_in(_joined_key(raw, n_keys), value_set=table.column("key").combine_chunks())
-            truth = normal.storage(table.column(LABEL)).take(at)
-            landed = normal.storage(table.column(LABEL_TIME)).take(at)
+        truth, landed = self._own_truth(raw, model, now=now) if known is None else known.of(_joined_key(raw))
         early = pc.fill_null(pc.less(landed, moments), False)
         stream.before_prediction += int(pc.sum(early).as_py() or 0)
         never = self._never_labelled(raw, shaped, model)
@@ -866,23 +860,36 @@ def _one_batch(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, names=table.column_names)
 
 
-def _joined_key(batch: pa.RecordBatch | pa.Table, n_keys: int) -> pa.Array:
-    """One text for each row's key, spelled alike whatever the column types; null where a part is."""
-    parts = [normal.whole_text(normal.storage(batch.column(f"__key{i}__"))) for i in range(n_keys)]
-    return parts[0] if n_keys == 1 else pc.binary_join_element_wise(*parts, "\x1f")
+class KnownLabels:
+    """The labels that had landed, one for each key: those of a window are all that is held in memory."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._labels, self._landed = (normal.storage(table.column(name)) for name in (LABEL, LABEL_TIME))
+        self._index = keys.KeyIndex(normal.storage(table.column("key")))
+
+    def of(self, key: pa.Array) -> tuple[pa.Array, pa.Array]:
+        """The label of each key and when it landed; null where there is none."""
+        places = self._index.places(key)
+        return self._labels.take(places), self._landed.take(places)
+
+
+def _joined_key(batch: pa.RecordBatch | pa.Table) -> pa.Array:
+    n_keys = sum(name.startswith(keys.PREFIX) for name in batch.schema.names)
+    return keys.joined([batch.column(f"{keys.PREFIX}{i}__") for i in range(n_keys)])
 
 
 def _newest_label(keyed: pa.Table, stream: LabelStream) -> pa.Table:
     """Keep the newest landing of each key; count keys whose labels contradict each other."""
-    keyed = keyed.filter(pc.is_valid(keyed.column("key")))
-    if not keyed.num_rows:
+    several = keys.repeated(normal.storage(keyed.column("key")))
+    if several is None:
         return keyed
+    once, keyed = keyed.filter(pa.array(~several)), keyed.filter(pa.array(several))
     kinds = keyed.group_by("key").aggregate([(LABEL, "count_distinct")])
     stream.contradictions += int(pc.sum(pc.greater(kinds.column(f"{LABEL}_count_distinct"), 1)).as_py() or 0)
     ordered = keyed.sort_by([("key", "ascending"), (LABEL_TIME, "descending"), (LABEL, "descending")])
-    keys = ordered.column("key").combine_chunks()
-    first = pc.fill_null(pc.not_equal(keys[1:], keys[:-1]), True)
-    return ordered.filter(pa.concat_arrays([pa.array([True]), first]))
+    key = ordered.column("key").combine_chunks()
+    first = pa.concat_arrays([pa.array([True]), pc.not_equal(key[1:], key[:-1])])
+    return pa.concat_tables([once, ordered.filter(first)])
 
 
 def _chunks(keys: Sequence[tuple[Any, ...]]) -> Iterator[Sequence[tuple[Any, ...]]]:

@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from monitor.memory import release
-from monitor.sources import times
+from monitor.sources import keys, times
 from monitor.sources.batches import batch_rows
 from monitor.sources.shapes import Scan, Span
 
@@ -29,7 +29,11 @@ def parquet_format(scan: Scan, schema: pa.Schema) -> ds.ParquetFileFormat:
     compared |= set(scan.keys[0]) if scan.keys else set()
     compared |= set(scan.dedupe) | (set(scan.join.left) if scan.join else set())
     compared |= {scan.only[0]} if scan.only else set()
-    counted = {read.column for read in scan.reads.values() if read.how == "text" and not read.joined}
+    counted = {
+        read.column
+        for name, read in scan.reads.items()
+        if read.how == "text" and not read.joined and not name.startswith(keys.PREFIX)
+    }
     text = {name for name in counted - compared if name in schema.names and pa.types.is_string(schema.field(name).type)}
     return ds.ParquetFileFormat(dictionary_columns=text)
 

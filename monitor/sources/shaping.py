@@ -47,15 +47,23 @@ class Shape:
 
     def rows(self, raw: pa.RecordBatch) -> tuple[pa.RecordBatch, int]:
         """The shaped rows of a raw batch, cut exactly to the span, and how many times did not read."""
-        arrays: dict[str, pa.Array] = {}
-        bad_times = 0
-        if self.span is not None:
-            moments = times.to_utc(column_of(raw, TIME), self.span.time)
-            bad_times = moments.null_count
-            keep = times.inside(moments, self.span)
-            if not pc.all(keep, min_count=0).as_py():
-                raw, moments = raw.filter(keep), moments.filter(keep)
-            arrays[TIME] = moments
+        kept, moments, bad_times = self.cut(raw)
+        return self.shaped(kept, moments), bad_times
+
+    def cut(self, raw: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.Array | None, int]:
+        """The raw rows within the span, the times of these, and how many times did not read."""
+        if self.span is None:
+            return raw, None, 0
+        moments = times.to_utc(column_of(raw, TIME), self.span.time)
+        bad_times = moments.null_count
+        keep = times.inside(moments, self.span)
+        if not pc.all(keep, min_count=0).as_py():
+            raw, moments = raw.filter(keep), moments.filter(keep)
+        return raw, moments, bad_times
+
+    def shaped(self, raw: pa.RecordBatch, moments: pa.Array | None) -> pa.RecordBatch:
+        """The columns that are counted, of raw rows within the span and their times."""
+        arrays: dict[str, pa.Array] = {} if moments is None else {TIME: moments}
         here = frozenset(raw.schema.names)
         loose = normal.unpack(column_of(raw, "__json__")) if "__json__" in here else None
         for name in dict.fromkeys([*self.features, *self.segments]):
@@ -65,7 +73,7 @@ class Shape:
             elif loose is not None:
                 arrays[name] = normal.from_python([row.get(name) for row in loose], kind)
         arrays |= self._outcome(raw, here) | _entities(raw)
-        return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays)), bad_times
+        return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
     def _outcome(self, raw: pa.RecordBatch, here: frozenset[str]) -> dict[str, pa.Array]:
         """Score, decision and version, as far as they are there."""

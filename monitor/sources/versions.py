@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from monitor.config import FeatureConfig, ModelConfig
 from monitor.models import DECISION, Roles, Window
-from monitor.sources import normal, times
+from monitor.sources import normal
 from monitor.sources.roles import by_rows, own_labels, spelled_out
 from monitor.sources.shapes import LABEL, LABEL_TIME, TIME, VERSION, ColumnInfo, Read, Scan
 
@@ -107,9 +107,8 @@ def read(source: Source, model: ModelConfig, roles: Roles, window: Window, *, no
         table = source._labels(model, scan, now=now, stream=stream) if apart else None
         shape = source._shape(model, roles, {}, span=scan.span)
         for raw in source._scanner.scan(scan):
-            moments = times.to_utc(normal.storage(raw.column(TIME)), scan.span.time) if scan.span else None
-            kept = raw.filter(times.inside(moments, scan.span)) if moments is not None and scan.span else raw
-            shaped, _ = shape.rows(kept)
+            kept, moments, _ = shape.cut(raw)
+            shaped = shape.shaped(kept, moments)
             if model.labels is not None:
                 shaped = source._labelled(kept, shaped, model, table, window=window, now=now, stream=stream)
             yield _beside(kept, shaped, model, source._infos(scan.relation), rows=rows)
