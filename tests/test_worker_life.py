@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -293,6 +294,21 @@ def status(port: int, path: str) -> int:
             return error.code
 
 
+def stop_between_writes(pid: int, store: Path) -> None:
+    """Stop a process, but not while it holds SQLite's lock: whoever is stopped then locks out everybody."""
+    for _ in range(200):
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with closing(sqlite3.connect(store, timeout=0.1, isolation_level=None)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(0.02)
+        else:
+            return
+    pytest.fail("the worker held the lock at every try")
+
+
 def test_a_worker_stopped_past_its_lease_wakes_up_to_find_the_work_done_by_another(
     tmp_path: Path, postgres_server_url: str, postgres_url: str
 ) -> None:
@@ -301,7 +317,7 @@ def test_a_worker_stopped_past_its_lease_wakes_up_to_find_the_work_done_by_anoth
         with running(tmp_path, far.url(postgres_url), {"m": told}) as made:
             first = made.start()
             until(lambda: made.done() >= 1, every=0.02, why=made.log)
-            os.kill(first.pid, signal.SIGSTOP)
+            stop_between_writes(first.pid, tmp_path / "store.db")
             second = made.start(log="second.log")
             until(lambda: made.done() == 3, why=lambda: made.log("second.log"))
             with made.store() as store:
