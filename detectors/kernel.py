@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from detectors.profiles import (
     CategoricalProfile,
     CategoricalSpec,
+    FloatArray,
     IntArray,
     NumericProfile,
     NumericSpec,
@@ -21,6 +23,55 @@ from detectors.profiles import (
 
 _MAX_UNSEEN = 4096
 _MAX_TEXT = 200
+
+
+class Placed(NamedTuple):
+    """Where each row of a batch lies, as :meth:`NumericCounter.update_rows` found it.
+
+    ``rows`` are the row numbers by value, those of missing values last; ``values`` are the others in that order, and
+    ``cells`` how many of them each cell holds, shape ``(n_cells,)``.  ``finite`` is the span of the finite values in
+    ``values``, and ``tails`` are those of the finite values in the lowest and in the highest cell.
+    """
+
+    rows: IntArray
+    values: FloatArray
+    cells: IntArray
+    finite: tuple[int, int]
+    tails: tuple[tuple[int, int], tuple[int, int]]
+
+
+def sort_rows(values: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Row numbers by value, those of NaN last, and the values in that order without NaN.
+
+    The lowest bits of each value give way to its row number, and the two are sorted as one integer: half the time of
+    ``np.argsort``, which is left to batches in which values differ in no other bits.
+
+    Parameters
+    ----------
+    values
+        Shape ``(rows,)``, contiguous.  Not changed.
+    """
+    bits = values.view(np.int64)
+    low = (1 << max(0, len(values) - 1).bit_length()) - 1
+    keys = bits >> 63
+    keys &= _LARGEST
+    keys ^= bits  # negative floats are in reverse as integers
+    gone = np.isnan(values)
+    n_present = len(values) - int(np.count_nonzero(gone))
+    if n_present < len(values):
+        keys[gone] = _LARGEST
+    keys &= ~low
+    keys |= np.arange(len(values))
+    keys.sort()
+    keys &= low
+    in_order = values.take(keys[:n_present])
+    if not (in_order[1:] >= in_order[:-1]).all():
+        keys = np.argsort(values)
+        in_order = values.take(keys[:n_present])
+    return keys, in_order
+
+
+_LARGEST = np.iinfo(np.int64).max
 
 
 class NumericCounter:
@@ -60,18 +111,36 @@ class NumericCounter:
         """
         batch = np.array(values, dtype=np.float64).reshape(-1)
         batch.sort()
-        self._n += len(batch) + missing
-        n_nan = 0
+        n = len(batch) + missing
         if len(batch) and math.isnan(batch[-1]):  # NumPy sorts NaN to the end
-            n_nan = len(batch) - int(batch.searchsorted(math.nan))
-            batch = batch[: len(batch) - n_nan]
-        self._missing += n_nan + missing
+            batch = batch[: int(batch.searchsorted(math.nan))]
+        self._add(batch, n)
+
+    def update_rows(self, values: FloatArray) -> Placed:
+        """Count one batch, as :meth:`update` does, and tell where each row lies: for counting by segment.
+
+        Parameters
+        ----------
+        values
+            Shape ``(rows,)``, contiguous; NaN is missing.  Not changed.
+        """
+        rows, batch = sort_rows(values)
+        bounds = self._add(batch, len(values))
+        first, last = _finite(batch)
+        tails = (first, max(first, int(bounds[1]))), (min(int(bounds[-2]), last), last)
+        return Placed(rows, batch, np.diff(bounds), (first, last), tails)
+
+    def _add(self, batch: FloatArray, n: int) -> IntArray:
+        """Count a sorted batch without NaN, of ``n`` rows with those missing; answers where each cell starts in it."""
+        self._n += n
+        self._missing += n - len(batch)
         if not len(batch):
-            return
+            return np.zeros(2 * len(self._low) + 2, dtype=np.int64)
         below, up_to = self._search(batch)
         self._below += below
         self._up_to += up_to
         self._measure(batch, int(below[0]), int(up_to[-1]))
+        return _bounds(below, up_to, len(batch))
 
     def _search(self, batch: npt.NDArray[np.float64]) -> tuple[IntArray, IntArray]:
         """How many values of the sorted ``batch`` are below each edge, and below or on it."""
@@ -86,11 +155,7 @@ class NumericCounter:
 
     def _measure(self, batch: npt.NDArray[np.float64], n_low: int, n_not_high: int) -> None:
         """Infinities, moments and tail sums of a sorted batch without NaN."""
-        first, last = 0, len(batch)
-        if batch[0] == -math.inf:
-            first = int(batch.searchsorted(-math.inf, side="right"))
-        if batch[-1] == math.inf:
-            last = int(batch.searchsorted(math.inf))
+        first, last = _finite(batch)
         self._neg_inf += first
         self._pos_inf += len(batch) - last
         finite = batch[first:last]
@@ -110,10 +175,7 @@ class NumericCounter:
 
     def profile(self) -> NumericProfile:
         """What has been counted so far; further updates do not change it."""
-        n_present = self._n - self._missing
-        bounds = np.empty(2 * len(self._below) + 2, dtype=np.int64)
-        bounds[0], bounds[-1] = 0, n_present
-        bounds[1:-1:2], bounds[2:-1:2] = self._below, self._up_to
+        bounds = _bounds(self._below, self._up_to, self._n - self._missing)
         n_finite, mean, m2 = self._moments
         return NumericProfile(
             n=self._n,
@@ -128,6 +190,24 @@ class NumericCounter:
             low_sum=self._low_sum,
             high_sum=self._high_sum,
         )
+
+
+def _finite(batch: FloatArray) -> tuple[int, int]:
+    """The span of the finite values of a sorted batch."""
+    first, last = 0, len(batch)
+    if last and batch[0] == -math.inf:
+        first = int(batch.searchsorted(-math.inf, side="right"))
+    if last and batch[-1] == math.inf:
+        last = int(batch.searchsorted(math.inf))
+    return first, last
+
+
+def _bounds(below: IntArray, up_to: IntArray, n_present: int) -> IntArray:
+    """Where each cell starts among the sorted values, and where the last one ends, shape ``(n_cells + 1,)``."""
+    bounds = np.empty(2 * len(below) + 2, dtype=np.int64)
+    bounds[0], bounds[-1] = 0, n_present
+    bounds[1:-1:2], bounds[2:-1:2] = below, up_to
+    return bounds
 
 
 class CategoricalCounter:

@@ -17,7 +17,14 @@ import pyarrow.compute as pc
 
 from detectors.edges import CategoryBuilder, EdgeBuilder
 from detectors.kernel import CategoricalCounter, NumericCounter
-from detectors.profiles import ColumnProfile, ColumnSpec, NumericSpec
+from detectors.profiles import CategoricalSpec, ColumnProfile, ColumnSpec, NumericSpec
+from detectors.segments import (
+    SegmentedCategoricalCounter,
+    SegmentedNumericCounter,
+    Segments,
+    cross_counts,
+    in_segments,
+)
 from monitor.models import DECISION, SCORE
 
 TIME = "__time__"
@@ -96,50 +103,79 @@ def _work_off(waiting: list[Callable[[], None]]) -> None:
         one()
 
 
-class _Column:
-    """The counter of one column, fed with Arrow arrays."""
+class _Numeric:
+    """The counters of one numeric column, all rows and by each segment column, fed with Arrow arrays."""
 
-    def __init__(self, spec: ColumnSpec) -> None:
-        numeric = isinstance(spec, NumericSpec)
-        self._counter = NumericCounter(spec) if isinstance(spec, NumericSpec) else CategoricalCounter(spec)
-        self.update = self._update_numeric if numeric else self._update_categorical
+    def __init__(self, spec: NumericSpec, n_splits: int) -> None:
+        self._counter = NumericCounter(spec)
+        self._splits = [SegmentedNumericCounter(spec) for _ in range(n_splits)]
+
+    def update(self, column: Any, segments: Sequence[Segments]) -> None:
+        values = floats(column)
+        if not segments:
+            self._counter.update(values)
+            return
+        placed = self._counter.update_rows(values)
+        for split, by in zip(self._splits, segments, strict=True):
+            split.update(values, placed, by)
+
+    def profiles(self) -> tuple[ColumnProfile, list[list[ColumnProfile]]]:
+        return self._counter.profile(), [list(split.profiles()) for split in self._splits]
+
+
+class _Categorical:
+    """As :class:`_Numeric`, for a categorical column.
+
+    By dictionary codes: a text is looked at once for each dictionary, and dictionaries often stay the same.
+    """
+
+    def __init__(self, spec: CategoricalSpec, n_splits: int) -> None:
+        self._counter = CategoricalCounter(spec)
+        self._splits = [SegmentedCategoricalCounter(spec) for _ in range(n_splits)]
         self._dictionary: Any = None
         self._values: list[str] = []
         self._places: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
-    def _update_numeric(self, column: Any) -> None:
-        self._counter.update(floats(column))
-
-    def _update_categorical(self, column: Any) -> None:
-        """By dictionary codes: a text is looked at once for each dictionary, and dictionaries often stay the same."""
-        counter = self._counter
-        assert isinstance(counter, CategoricalCounter)  # noqa: S101 - chosen so above
+    def update(self, column: Any, segments: Sequence[Segments]) -> None:
         coded = _dictionary(column)
         if self._dictionary is None or not coded.dictionary.equals(self._dictionary):
             self._dictionary, self._values = coded.dictionary, _texts(coded.dictionary)
-            self._places = counter.places(self._values)
-        counts, missing = _code_counts(coded)
-        counter.update_at(self._places, counts, self._values, missing=missing)
+            self._places = self._counter.places(self._values)
+        codes, size = _codes(coded), len(self._values) + 1
+        counts = None if segments else np.bincount(codes, minlength=size)
+        for split, by in zip(self._splits, segments, strict=True):
+            table = cross_counts(codes, size, by)
+            split.update(self._places, table, self._values)
+            counts = table.sum(axis=0) if counts is None else counts
+        assert counts is not None  # noqa: S101 - there are segments, or there are none
+        self._counter.update_at(self._places, counts[:-1], self._values, missing=int(counts[-1]))
 
-    def profile(self) -> ColumnProfile:
-        return self._counter.profile()
+    def profiles(self) -> tuple[ColumnProfile, list[list[ColumnProfile]]]:
+        return self._counter.profile(), [list(split.profiles()) for split in self._splits]
 
 
 class _Columns:
-    """One counter for each column of a set of rows."""
+    """The counters of each column."""
 
-    def __init__(self, specs: Mapping[str, ColumnSpec]) -> None:
+    def __init__(self, specs: Mapping[str, ColumnSpec], *, n_splits: int = 0) -> None:
         self.n_rows = 0
-        self.counters = {name: _Column(spec) for name, spec in specs.items()}
+        self.counters: dict[str, _Numeric | _Categorical] = {
+            name: _Numeric(spec, n_splits) if isinstance(spec, NumericSpec) else _Categorical(spec, n_splits)
+            for name, spec in specs.items()
+        }
 
-    def update(self, batch: pa.RecordBatch, crew: Crew) -> None:
+    def update(self, batch: pa.RecordBatch, crew: Crew, segments: Sequence[Segments] = ()) -> None:
         self.n_rows += batch.num_rows
-        work = [partial(counter.update, batch.column(name)) for name, counter in self.counters.items()]
+        work = [partial(counter.update, batch.column(name), segments) for name, counter in self.counters.items()]
         crew.share(work, values=batch.num_rows * len(work))
 
-    def profiles(self) -> dict[str, ColumnProfile]:
-        """What each has counted; the counters end with it, one by one, so that both are never held in full."""
-        return {name: self.counters.pop(name).profile() for name in list(self.counters)}
+    def profiles(self) -> Iterator[tuple[str, ColumnProfile, list[list[ColumnProfile]]]]:
+        """What each has counted, of all rows and of each segment of each segment column.
+
+        The counters end with it, one by one, so that both are never held in full.
+        """
+        for name in list(self.counters):
+            yield name, *self.counters.pop(name).profiles()
 
 
 def count(
@@ -154,40 +190,46 @@ def count(
     ``segments`` maps a column to the values that have rows of their own; the rest are together in ``(other)``.
     ``threads`` count columns side by side, at most; by default as many as there are processors, up to four.
     """
-    whole = _Columns(specs)
-    split = {column: _Split(column, values, specs) for column, values in (segments or {}).items()}
+    splits = [_Split(column, values) for column, values in (segments or {}).items()]
+    columns = _Columns(specs, n_splits=len(splits))
     seen = WindowCounts()
     with Crew(threads) as crew:
         for batch in batches:
-            whole.update(batch, crew)
-            for part in split.values():
-                part.update(batch, crew)
+            columns.update(batch, crew, [split.of(batch) for split in splits])
             _note_times(seen, batch)
             _note_versions(seen, batch)
-    seen.n_rows = whole.n_rows
-    seen.columns = whole.profiles()
-    seen.segments = {name: counted for part in split.values() for name, counted in part.profiles()}
+    seen.n_rows = columns.n_rows
+    seen.segments = {name: {} for split in splits for name in split.names()}
+    for column, whole, parts in columns.profiles():
+        seen.columns[column] = whole
+        for split, profiles in zip(splits, parts, strict=True):
+            for name, profile in zip(split.names(), profiles, strict=True):
+                seen.segments[name][column] = profile
     seen.duplicates = int(getattr(batches, "duplicates", 0))
     return seen
 
 
 class _Split:
-    """The values of one segment column, each with counters of its own; the values are frozen, so order is moot."""
+    """The values of one segment column, numbered from 1 as they come; they are frozen, so that order is moot."""
 
-    def __init__(self, column: str, values: Sequence[str], specs: Mapping[str, ColumnSpec]) -> None:
-        self.column, self.known, self.specs = column, frozenset(values), specs
-        self.parts: dict[str, _Columns] = {}
+    def __init__(self, column: str, values: Sequence[str]) -> None:
+        self._column, self._known = column, frozenset(values)
+        self._places: dict[str, int] = {}
 
-    def update(self, batch: pa.RecordBatch, crew: Crew) -> None:
-        counted = batch.select(list(self.specs))
-        for value, rows in split_rows(batch, self.column, self.known):
-            if value not in self.parts:
-                self.parts[value] = _Columns(self.specs)
-            self.parts[value].update(counted.take(pa.array(rows)), crew)
+    def of(self, batch: pa.RecordBatch) -> Segments:
+        """The segment of each row; 0 where the value is missing."""
+        coded = _dictionary(batch.column(self._column))
+        codes, size = _codes(coded), len(coded.dictionary)
+        places = np.zeros(size + 1, dtype=np.int64)
+        for code in np.flatnonzero(np.bincount(codes, minlength=size + 1)[:size]).tolist():
+            value = coded.dictionary[code].as_py()
+            if value is not None:
+                name = _text(value) if _text(value) in self._known else OTHER
+                places[code] = self._places.setdefault(name, len(self._places) + 1)
+        return in_segments(places.take(codes), len(self._places))
 
-    def profiles(self) -> Iterator[tuple[str, dict[str, ColumnProfile]]]:
-        for value, part in self.parts.items():
-            yield f"{self.column}={value}", part.profiles()
+    def names(self) -> list[str]:
+        return [f"{self._column}={value}" for value in self._places]
 
 
 MOST_DISTINCT = 20_000
@@ -278,6 +320,8 @@ def split_rows(
     indices = pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False)
     others = np.zeros(len(indices), dtype=bool)
     for code, value in enumerate(coded.dictionary.to_pylist()):
+        if value is None:
+            continue
         mask = indices == code
         if _text(value) not in known:
             others |= mask
@@ -318,11 +362,18 @@ def categories(column: Any) -> tuple[list[str], npt.NDArray[np.int64], int]:
 def _code_counts(coded: pa.DictionaryArray) -> tuple[npt.NDArray[np.int64], int]:
     """Rows of each code, and rows without one; a null in the dictionary itself is missing as well."""
     size = len(coded.dictionary)
+    counts = np.bincount(_codes(coded), minlength=size + 1).astype(np.int64, copy=False)
+    return counts[:size], int(counts[size])
+
+
+def _codes(coded: pa.DictionaryArray) -> npt.NDArray[np.integer[Any]]:
+    """The code of each row; as many as there are values where there is none."""
     indices = coded.indices
     if coded.null_count:
-        indices = pc.fill_null(indices.cast(pa.int64()) if indices.type.bit_width < 32 else indices, size)
-    counts = np.bincount(indices.to_numpy(), minlength=size + 1).astype(np.int64, copy=False)
-    return counts[:size], int(counts[size])
+        wide = indices.cast(pa.int64()) if indices.type.bit_width < 32 else indices
+        indices = pc.fill_null(wide, len(coded.dictionary))
+    codes: npt.NDArray[np.integer[Any]] = indices.to_numpy()
+    return codes
 
 
 def _texts(dictionary: pa.Array) -> list[str]:
