@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -30,6 +30,7 @@ from monitor.models import (
 from monitor.reports.files import window_page_path
 from monitor.service import Service
 from monitor.sources import SourceError, TransientSourceError
+from monitor.store import ALL
 
 if TYPE_CHECKING:
     from monitor.run import Seen
@@ -38,18 +39,35 @@ Queued = tuple[str, str, Message]
 """``(destination, dedup_key, message)``"""
 
 
-def conclude(service: Service, claim: Claim, seen: Seen, *, now: datetime) -> Outcome:
-    """Move the incidents by this window's results, and compose what is worth telling."""
+def conclude(
+    service: Service, claim: Claim, seen: Seen, *, now: datetime, later: Mapping[Window, Sequence[Result]] | None = None
+) -> Outcome:
+    """Move the incidents by this window's results, and compose what is worth telling.
+
+    Parameters
+    ----------
+    later
+        What later windows will say once they are restated as well, by this claim's job: incidents are moved by it as
+        if it were saved, so that none is opened or ended by what is about to be replaced.
+    """
     series = service.store.series(claim.model)
     known = service.store.incidents(claim.model)
     seen = replace(seen, results=incidents.unspent(seen.results, known, window=claim.window))
-    step = onset.date(service, claim, seen, _step(service, claim, seen.results, series, known, now=now))
+    anew = {**(later or {}), claim.window: seen.results}
+    step = _step(service, claim, anew, series, known, now=now)
+    if later is not None:
+        # What joins the incident in the last of these windows has begun before; what begins there joins later.
+        reach = max(0, onset.REFINED - service.model(claim.model).confirm + 1)
+        step = _by_window(service, claim, seen, step, onset.date, anew=anew, reach=reach)
+    else:
+        step = onset.date(service, claim, seen, step)
     step = grouping.group(step, known=known, results=seen.results, length=claim.window.length)
+    if later is not None:
+        causes = _by_window(service, claim, seen, step, _with_causes, anew=anew).incidents
+    else:
+        causes = diagnosis.causes(service, claim, seen, step)
     before = {incident.id: incident for incident in known}
-    told = {
-        incident.id: _dated(incident, before.get(incident.id), now=now)
-        for incident in diagnosis.causes(service, claim, seen, step)
-    }
+    told = {incident.id: _dated(incident, before.get(incident.id), now=now) for incident in causes}
     changes = [(transition, told.get(incident.id, incident)) for transition, incident in step.transitions]
     still_open = [i for i in known if i.state is IncidentState.OPEN and i.id not in told]
     recent = is_recent(service, claim, now=now)
@@ -72,7 +90,49 @@ def conclude(service: Service, claim: Claim, seen: Seen, *, now: datetime) -> Ou
         incidents=list(told.values()),
         messages=queued,
         held=queue(service, claim, quiet, seen.results, still_open=still_open) if quiet else [],
-        detail={"as_of": now.isoformat()},
+        detail={"as_of": now.isoformat()} | seen.detail,
+    )
+
+
+def _with_causes(service: Service, claim: Claim, seen: Seen, step: Step) -> Step:
+    return replace(step, incidents=diagnosis.causes(service, claim, seen, step))
+
+
+def _by_window(
+    service: Service,
+    claim: Claim,
+    seen: Seen,
+    step: Step,
+    explain: Callable[[Service, Claim, Seen, Step], Step],
+    *,
+    anew: Mapping[Window, Sequence[Result]],
+    reach: int | None = None,
+) -> Step:
+    """The step, each incident explained by its own last window: those of many windows have come out at once.
+
+    One that is over by now is explained as it would have been while it was open; with ``reach`` by what was known so
+    many windows after it began.
+    """
+    results_of = {window.start: list(results) for window, results in anew.items()}
+    found: dict[str, Incident] = {}
+    for incident in step.incidents:
+        at = incident.last_window
+        if reach is not None:
+            latest = min(at, incident.opened_window + reach * claim.window.length)
+            at = max((start for start in results_of if incident.opened_window <= start <= latest), default=at)
+        results = results_of.get(at) or _results_at(service, claim, at)
+        if not results or incident.state is IncidentState.REMOVED:
+            continue
+        window = results[0].window
+        kept = service.store.profiles(claim.model, start=window.start, end=window.end, segment=ALL)
+        then = replace(seen, results=results, profiles=kept)
+        asked = replace(incident, state=IncidentState.OPEN, resolved_window=None)
+        [told] = explain(service, replace(claim, window=window), then, Step(incidents=[asked])).incidents
+        found[incident.id] = replace(told, state=incident.state, resolved_window=incident.resolved_window)
+    return replace(
+        step,
+        incidents=[found.get(incident.id, incident) for incident in step.incidents],
+        transitions=[(transition, found.get(incident.id, incident)) for transition, incident in step.transitions],
     )
 
 
@@ -85,13 +145,14 @@ def _dated(incident: Incident, before: Incident | None, *, now: datetime) -> Inc
 def _step(
     service: Service,
     claim: Claim,
-    results: Sequence[Result],
+    anew: Mapping[Window, Sequence[Result]],
     series: Mapping[SeriesKey, SeriesState],
     known: Sequence[Incident],
     *,
     now: datetime,
 ) -> Step:
     """A window taken in for the first time moves the state on; a restated one has the state computed anew."""
+    results = anew[claim.window]
     model = service.model(claim.model)
     rules = rules_of(service.config, model, n_features=len({r.feature for r in results if r.feature is not None}))
     muted = [m.feature for m in service.store.mutes() if m.model == claim.model and (m.until is None or m.until > now)]
@@ -111,7 +172,7 @@ def _step(
         )
     return incidents.replay(
         model=claim.model,
-        windows=_since(service, claim, results, margin=rules.confirm + rules.recover + 2),
+        windows=_since(service, claim, anew, margin=rules.confirm + rules.recover + 2),
         rules=rules,
         incidents=known,
         muted=muted,
@@ -125,20 +186,20 @@ def _results_at(service: Service, claim: Claim, start: datetime) -> list[Result]
 
 
 def _since(
-    service: Service, claim: Claim, results: Sequence[Result], *, margin: int
+    service: Service, claim: Claim, anew: Mapping[Window, Sequence[Result]], *, margin: int
 ) -> list[tuple[Window, list[Result]]]:
-    """Every stored window of these checks from a little before the restated one on, that one with its new results."""
-    checks = {result.check for result in results}
+    """Every stored window of these checks from a little before the restated one on, those ``anew`` as they are now."""
+    told = [result for results in anew.values() for result in results]
     start = claim.window.start - claim.window.length * margin
-    cycles = [CYCLES[r.detail["season"]] for r in results if r.detail.get("season") in CYCLES]
+    cycles = [CYCLES[r.detail["season"]] for r in told if r.detail.get("season") in CYCLES]
     start -= max(cycles, default=timedelta())
-    by_window: dict[Window, list[Result]] = {claim.window: list(results)}
-    mine = {(result.check, result.feature, result.segment) for result in results}
-    for check in sorted(checks):
-        for result in service.store.results(claim.model, check=check, start=start):
-            # What the window's other clocks have said of these checks stands; this run says its own part anew.
-            if result.window != claim.window or (result.check, result.feature, result.segment) not in mine:
-                by_window.setdefault(result.window, []).append(result)
+    by_window: dict[Window, list[Result]] = {window: list(results) for window, results in anew.items()}
+    for check in sorted({result.check for result in told}):
+        for job in Job:
+            for result in service.store.results(claim.model, job=job, check=check, start=start):
+                # What a window's other clocks have said of these checks stands; this one says its own part anew.
+                if job is not claim.job or result.window not in anew:
+                    by_window.setdefault(result.window, []).append(result)
     return list(by_window.items())
 
 

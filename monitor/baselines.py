@@ -66,9 +66,18 @@ def baseline_hash(model: ModelConfig, roles: Roles) -> str:
     Thresholds and destinations are not part of it: changing them starts no new series.  Nor are the columns that
     the table happens to have: one that appears or vanishes is a finding against the baseline, not a new baseline.
     """
-    told = {
+    told = _counted(model, roles) | {"baseline": model.baseline.model_dump(mode="json", by_alias=True)}
+    return _hash(told)
+
+
+def counting_hash(model: ModelConfig, roles: Roles) -> str:
+    """Identify what is counted in a window: which rows and columns, and how edges are cut, wherever the edges lie."""
+    return _hash(_counted(model, roles))
+
+
+def _counted(model: ModelConfig, roles: Roles) -> dict[str, Any]:
+    told: dict[str, Any] = {
         "relation": [model.table, model.query, model.where],
-        "baseline": model.baseline.model_dump(mode="json", by_alias=True),
         "bins": model.drift.bins,
         "max_categories": model.features.max_categories,
         "features": model.features.model_dump(mode="json", by_alias=True, exclude={"importance", "groups"}),
@@ -80,6 +89,10 @@ def baseline_hash(model: ModelConfig, roles: Roles) -> str:
         told["champion"] = roles.champion
     if model.entity:
         told["entity"] = model.entity
+    return told
+
+
+def _hash(told: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -148,6 +161,7 @@ def build(
         "segments": segments,
         "windows": len({p.window.start for p in profiles}),
         "entity_effects": worth,
+        "counted": counting_hash(model, roles),
     }
     baseline = store.save_baseline(
         name,

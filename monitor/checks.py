@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from typing import Any
 from detectors import DETECTORS, quality
 from detectors.change import ChangeTest, Watched, change, share_test
 from detectors.display import what_changed
+from detectors.intervals import Interval
 from detectors.ks import ks_p_value
 from detectors.profiles import (
     CategoricalProfile,
@@ -28,7 +30,7 @@ from detectors.seasonal import blended
 from detectors.skew import SkewMeasure
 from detectors.statistic import Statistic
 from monitor import budget
-from monitor.config import FeatureDrift, ModelConfig, NullLimits, Tolerance
+from monitor.config import FeatureDrift, ModelConfig, NullLimits, SkewConfig, Tolerance
 from monitor.models import ACCUMULATED, DECISION, SCORE, Check, Result, Verdict, Window
 from monitor.thresholds import (
     Judgement,
@@ -774,11 +776,13 @@ def freshness(scope: Scope, newest: datetime | None) -> list[Result]:
     if limit is None:
         return []
     stamp = quality.freshness(newest, (scope.window.start, scope.window.end))
-    age = None if stamp is None else (scope.window.end - stamp).total_seconds()
+    return [judge_freshness(scope, None if stamp is None else (scope.window.end - stamp).total_seconds(), limit)]
+
+
+def judge_freshness(scope: Scope, age: float | None, limit: timedelta) -> Result:
+    """The age of the newest row in seconds, held against its limit."""
     verdict = Verdict.NO_DATA if age is None else Verdict.ALERT if age > limit.total_seconds() else Verdict.OK
-    return [
-        scope.result(Check.QUALITY, "freshness_seconds", value=age, threshold=limit.total_seconds(), verdict=verdict)
-    ]
+    return scope.result(Check.QUALITY, "freshness_seconds", value=age, threshold=limit.total_seconds(), verdict=verdict)
 
 
 def schema_changes(
@@ -833,46 +837,90 @@ def skew(
     if limits is None:
         return []
     unmatched = None if n_sampled == 0 else 1 - n_matched / n_sampled
-    results = [_unmatched(scope, unmatched, n_sampled, n_window)]
-    for feature, measure in measures.items():
-        if n_sampled == 0:
-            judged = Judgement(Verdict.NO_DATA, None, "no requests in this window")
-        elif measure.n_pairs < min(scope.model.min_rows, 30):
-            judged = Judgement(Verdict.CANNOT_TELL, None, f"only {measure.n_pairs} pairs")
-        else:
-            judged = judge_rate(
-                measure.mismatch_rate,
-                low=None if measure.interval is None else measure.interval[0],
-                warn=limits.warn,
-                alert=limits.alert,
-            )
-        detail: dict[str, Any] = {
-            "n_pairs": measure.n_pairs,
-            "missing_online": measure.missing_online,
-            "missing_offline": measure.missing_offline,
-            "kind": measure.kind,
-            "parameters": measure.parameters,
-            "explained": measure.explained,
-            "effect": measure.effect,
-        }
-        if judged.verdict in (Verdict.WARN, Verdict.ALERT):
-            detail["what"] = f"{measure.mismatch_rate:.1%} of requests differ from offline: {measure.text}"
-            if examples and examples.get(feature):
-                detail["examples"] = examples[feature]
-        results.append(
-            scope.result(
-                Check.SKEW,
-                "mismatch_rate",
-                feature=feature,
-                value=measure.mismatch_rate,
-                threshold=judged.threshold if judged.threshold is not None else limits.alert,
-                verdict=judged.verdict,
-                n_current=measure.n_pairs,
-                interval=measure.interval,
-                detail=_with_reason(detail, judged),
-            )
+    return [
+        _unmatched(scope, unmatched, n_sampled, n_window),
+        *(
+            _mismatched(scope, limits, feature, measure, n_sampled=n_sampled, examples=(examples or {}).get(feature))
+            for feature, measure in measures.items()
+        ),
+    ]
+
+
+def skew_again(scope: Scope, stored: Sequence[Result]) -> list[Result]:
+    """The results of :func:`skew` by other limits, from what they tell of their measures."""
+    limits = scope.model.skew
+    if limits is None:
+        return []
+    n_sampled = next((r.n_current or 0 for r in stored if r.metric == "unmatched_rate"), 0)
+    results = []
+    for r in stored:
+        if r.metric == "unmatched_rate":
+            results.append(_unmatched(scope, r.value, n_sampled, int(r.detail["n_window"])))
+            continue
+        n_pairs = int(r.detail["n_pairs"])
+        measure = SkewMeasure(
+            n_pairs,
+            round((r.value or 0.0) * n_pairs),
+            r.value,
+            None if r.interval is None else Interval(*r.interval),
+            missing_online=int(r.detail["missing_online"]),
+            missing_offline=int(r.detail["missing_offline"]),
+            kind=r.detail["kind"],
+            explained=r.detail["explained"],
+            parameters=r.detail["parameters"],
+            effect=r.detail["effect"],
         )
+        examples = r.detail.get("examples")
+        results.append(_mismatched(scope, limits, r.feature or "", measure, n_sampled=n_sampled, examples=examples))
     return results
+
+
+def skew_hash(model: ModelConfig) -> str | None:
+    """Identify what is measured of the pairs of a window, limits aside."""
+    if model.skew is None:
+        return None
+    told = model.skew.model_dump_json(by_alias=True, exclude={"warn", "alert", "missing_alert", "examples", "settle"})
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def _mismatched(
+    scope: Scope, limits: SkewConfig, feature: str, measure: SkewMeasure, *, n_sampled: int, examples: Any = None
+) -> Result:
+    if n_sampled == 0:
+        judged = Judgement(Verdict.NO_DATA, None, "no requests in this window")
+    elif measure.n_pairs < min(scope.model.min_rows, 30):
+        judged = Judgement(Verdict.CANNOT_TELL, None, f"only {measure.n_pairs} pairs")
+    else:
+        judged = judge_rate(
+            measure.mismatch_rate,
+            low=None if measure.interval is None else measure.interval[0],
+            warn=limits.warn,
+            alert=limits.alert,
+        )
+    detail: dict[str, Any] = {
+        "n_pairs": measure.n_pairs,
+        "missing_online": measure.missing_online,
+        "missing_offline": measure.missing_offline,
+        "kind": measure.kind,
+        "parameters": measure.parameters,
+        "explained": measure.explained,
+        "effect": measure.effect,
+    }
+    if judged.verdict in (Verdict.WARN, Verdict.ALERT):
+        detail["what"] = f"{measure.mismatch_rate:.1%} of requests differ from offline: {measure.text}"
+        if examples:
+            detail["examples"] = examples
+    return scope.result(
+        Check.SKEW,
+        "mismatch_rate",
+        feature=feature,
+        value=measure.mismatch_rate,
+        threshold=judged.threshold if judged.threshold is not None else limits.alert,
+        verdict=judged.verdict,
+        n_current=measure.n_pairs,
+        interval=measure.interval,
+        detail=_with_reason(detail, judged),
+    )
 
 
 def _unmatched(scope: Scope, unmatched: float | None, n_sampled: int, n_window: int) -> Result:

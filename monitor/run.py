@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 import structlog
 
@@ -133,6 +134,8 @@ class Seen:
     profiles: list[StoredProfile] = field(default_factory=list)
     news: list[tuple[str, Message]] = field(default_factory=list)
     """What is worth a message though nothing is wrong, with the key that keeps it from being told twice."""
+    detail: dict[str, Any] = field(default_factory=dict)
+    """What is kept with the window itself, such as the number of the baseline whose edges it was counted over."""
 
 
 def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
@@ -181,7 +184,8 @@ def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
     ]
     profiles = baselines.stored_profiles(claim.model, claim.window, counts, baseline.columns)
     profiles += joint.stored(claim.model, claim.window, together)
-    seen = Seen(state_of(results, counts.n_rows), counts.n_rows, None, mark, results, profiles)
+    kept = {"baseline": baseline.id}
+    seen = Seen(state_of(results, counts.n_rows), counts.n_rows, None, mark, results, profiles, detail=kept)
     return seen if beside is None else with_versions(service, scope, seen, beside, now=now)
 
 
@@ -219,7 +223,8 @@ def skew(service: Service, claim: Claim, now: datetime) -> Seen:
         n_window=found.n_window,
         examples=pairs.examples(found, measures, most=kept),
     )
-    return Seen(state_of(results, found.n_sampled), found.n_window, None, mark, results)
+    measured = {"measured": checks.skew_hash(model)}
+    return Seen(state_of(results, found.n_sampled), found.n_window, None, mark, results, detail=measured)
 
 
 def labels(service: Service, claim: Claim, now: datetime) -> Seen:

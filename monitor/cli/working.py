@@ -28,6 +28,7 @@ from monitor.cli.common import (
 if TYPE_CHECKING:
     from monitor.delivery import DeliveryReport
     from monitor.models import Verdict
+    from monitor.rejudging import Rejudged
     from monitor.run import RunReport
     from monitor.service import Service
 
@@ -90,13 +91,18 @@ def backfill(
     model: ModelOption = None,
     now: NowOption = None,
     alerts: Annotated[bool, typer.Option("--alerts/--no-alerts", help="Send messages for what is found.")] = False,
+    rejudge: Annotated[
+        bool,
+        typer.Option("--rejudge", help="Judge stored windows again by today's config; no source is read."),
+    ] = False,
     reports: Annotated[bool, typer.Option("--report/--no-report", help="Redraw the pages that changed.")] = True,
     fail_on: FailOn = None,
     json: JsonOption = False,
 ) -> None:
     """Run the windows of a range, oldest first.
 
-    Interrupted, it goes on where it stopped; windows that were done before are left as they are.
+    Interrupted, it goes on where it stopped; windows that were done before are left as they are.  With --rejudge those
+    are judged again from their stored counts, and nothing else is done.
     """
     from monitor.backfill import backfill_range
     from monitor.progress import progress_bar
@@ -110,6 +116,10 @@ def backfill(
         at = instant(now, service.config)
         if first >= at:
             fail(f"--from {start} is in the future: nothing has been logged there yet", Exit.USAGE)
+        if rejudge:
+            _rejudge(
+                service, model, (first, last), at=at, alerts=alerts, reports=reports, fail_on=fail_on, as_json=json
+            )
         asked = _Asked(service, model, at=at, fail_on=fail_on, as_json=json)
         service.store.hurry(asked.names)
         with progress_bar(stderr(), shown=not json) as advance:
@@ -124,6 +134,85 @@ def backfill(
             )
         sent = _deliver(service) if alerts else None
         asked.finish(done, sent, drawn=_draw(service, at, model) if reports else None)
+
+
+def _rejudge(
+    service: Service,
+    model: str | None,
+    span: tuple[datetime, datetime],
+    *,
+    at: datetime,
+    alerts: bool,
+    reports: bool,
+    fail_on: str | None,
+    as_json: bool,
+) -> NoReturn:
+    """Judge the stored windows of a range again, draw the pages from the store, tell what became of them, and leave."""
+    from monitor.progress import progress_bar
+    from monitor.rejudging import rejudge_range
+
+    start, end = span
+    models = [model] if model else None
+    with progress_bar(stderr(), shown=not as_json) as advance:
+        done = rejudge_range(service, start=start, end=end, now=at, alerts=alerts, models=models, advance=advance)
+    sent = _deliver(service) if alerts else None
+    drawn = None
+    if reports:
+        # Pages come from the store; Evidently's would need a sample of the rows.
+        from monitor.reports.site import build_site
+
+        drawn = build_site(service.store, service.config, now=at, models=models)
+    worst = max((told.worst for told in done), key=lambda verdict: verdict.rank)
+    told = {
+        "now": stamp(at),
+        "windows": sum(each.windows for each in done),
+        "restated": sum(each.restated for each in done),
+        "unchanged": sum(each.unchanged for each in done),
+        "left": sum(sum(each.left.values()) for each in done),
+        "errors": [error for each in done for error in each.errors],
+        "worst": worst.value,
+        "sent": sent.sent if sent else 0,
+        "undelivered": (sent.retried + sent.dead + len(sent.broken)) if sent else 0,
+        "models": [_rejudged(each) for each in done],
+        "report": str(drawn) if drawn else None,
+    }
+    if as_json:
+        emit("rejudge", told)
+    else:
+        _show_rejudged(told, sent)
+    if told["errors"]:
+        raise typer.Exit(Exit.FAILED)
+    if fail_on is not None and worst.value in ("warn", "alert") and worst.rank >= _least(fail_on).rank:
+        raise typer.Exit(Exit.FINDING)
+    raise typer.Exit(Exit.DONE if sent is None or sent.ok else Exit.UNDELIVERED)
+
+
+def _rejudged(told: Rejudged) -> dict[str, Any]:
+    left = [{"reason": reason, "windows": n} for reason, n in sorted(told.left.items(), key=lambda item: -item[1])]
+    return {
+        "model": told.model,
+        "windows": told.windows,
+        "restated": told.restated,
+        "unchanged": told.unchanged,
+        "left": left,
+        "errors": told.errors,
+        "worst": told.worst.value,
+    }
+
+
+def _show_rejudged(told: dict[str, Any], sent: DeliveryReport | None) -> None:
+    console = stdout()
+    for each in told["models"]:
+        looked_at = f"{each['model']}: {showing.counted(each['windows'], 'window')}"
+        console.print(f"{looked_at}, {each['restated']} say something else now, {each['unchanged']} the same")
+        for left in each["left"]:
+            console.print(f"  {left['windows']} left as they are: {left['reason']}", markup=False, soft_wrap=True)
+    if told["sent"] or told["undelivered"]:
+        console.print(f"messages: {told['sent']} sent, {told['undelivered']} not delivered")
+    for name, reason in (sent.broken if sent else {}).items():
+        console.print(f"{name} takes no messages: {reason}", style="red", markup=False, soft_wrap=True)
+    if told["report"]:
+        console.print(f"report: {told['report']}", soft_wrap=True, markup=False)
 
 
 def worker(

@@ -79,6 +79,7 @@ def results(
     connection: Connection,
     *,
     model: str | None,
+    job: Job | None,
     check: Check | None,
     feature: str | None,
     metric: str | None,
@@ -90,7 +91,7 @@ def results(
     """Results of windows that overlap ``[start, end)``, oldest window first; with ``limit`` the newest that many."""
     c = result.c
     wanted: list[ColumnElement[bool]] = [] if all_revisions else [c.newest]
-    equal = {c.model: model, c.check_name: check, c.feature: feature, c.metric: metric}
+    equal = {c.model: model, c.job: job, c.check_name: check, c.feature: feature, c.metric: metric}
     wanted += [column == value for column, value in equal.items() if value is not None]
     if start is not None:
         wanted.append(c.window_end > start)
@@ -173,6 +174,15 @@ def _profile_row(each: StoredProfile, *, job: Job, baseline_id: int | None) -> d
         "kind": kind,
         "counts": counts,
     }
+
+
+def profiled(connection: Connection, model: str, *, start: datetime, end: datetime) -> set[Window]:
+    """The windows within ``[start, end)`` of which profiles are kept."""
+    c = profile.c
+    query = select(c.window_start, c.window_end).where(
+        c.model == model, c.job == Job.INPUTS, c.window_start >= utc(start), c.window_end <= utc(end)
+    )
+    return {Window(row.window_start, row.window_end) for row in connection.execute(query.distinct())}
 
 
 def load_profiles(

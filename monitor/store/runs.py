@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, insert, or_, select, text, update
 from sqlalchemy.sql import Select
 
-from monitor.models import Claim, Job, RunState, Window, WindowRow
+from monitor.models import Claim, Job, Outcome, RunState, Window, WindowRow
 from monitor.store.engine import insert_or
 from monitor.store.schema import model_start, window_run
 from monitor.store.storable import clean_text
@@ -373,6 +373,56 @@ def reopen(connection: Connection, model: str, job: Job, window: Window, *, reas
     }
     _insert(connection, [{"window": window, "revision": row.revision + 1}], common, now=now)
     return int(row.revision) + 1
+
+
+def finished(connection: Connection, model: str, job: Job) -> int:
+    """Revisions of windows that have been finished; none is ever deleted, so the number only grows."""
+    query = select(func.count()).where(run.model == model, run.job == job, run.state.not_in(_UNFINISHED))
+    return int(connection.execute(query).scalar_one())
+
+
+def restate(
+    connection: Connection,
+    row: WindowRow,
+    outcome: Outcome,
+    *,
+    spec_version: str,
+    alerts: bool,
+    finished_before: int | None,
+    now: datetime,
+    lease_now: datetime,
+) -> Claim | None:
+    """Write the next revision of a finished window as finished; ``None`` if it is no longer as it was in ``row``.
+
+    With ``finished_before`` nobody may have finished a window of this model and job since, or be at work on one:
+    incidents are counted in windows, in order.
+    """
+    _alone(connection, row.model, row.job, wait=True)
+    newest = connection.execute(select(window_run).where(_is(row.model, row.job, row.window), run.newest)).first()
+    if newest is None or (newest.revision, newest.state) != (row.revision, row.state):
+        return None
+    if finished_before is not None:
+        mine = and_(run.model == row.model, run.job == row.job)
+        busy = exists().where(mine, run.state == RunState.LEASED, run.lease_expires > lease_now)
+        at_work = connection.execute(select(busy)).scalar_one()
+        if at_work or finished(connection, row.model, row.job) != finished_before:
+            return None
+    common = {
+        "model": row.model,
+        "job": row.job,
+        "spec_version": spec_version,
+        "alerts": alerts,
+        "state": outcome.state,
+        "reason": outcome.reason,
+    }
+    _insert(connection, [{"window": row.window, "revision": row.revision + 1}], common, now=now)
+    fresh = and_(_is(row.model, row.job, row.window), run.newest)
+    connection.execute(
+        update(window_run)
+        .where(fresh)
+        .values(n_rows=int(outcome.n_rows), fingerprint=outcome.fingerprint, detail=outcome.detail)
+    )
+    return _claim_of(connection.execute(select(window_run).where(fresh)).one(), "")
 
 
 def windows(

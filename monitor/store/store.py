@@ -294,11 +294,16 @@ class Store:
             return runs.was_committed(c, claim)
         results.save_results(c, claim, outcome.results)
         results.replace_profiles(c, claim, outcome.profiles)
+        self._keep(c, outcome, now=now)
+        return True
+
+    @staticmethod
+    def _keep(c: Connection, outcome: Outcome, *, now: datetime) -> None:
+        """The state of the incidents after a window, and what is to be told of it."""
         incidents.save_series(c, outcome.series)
         incidents.save_incidents(c, outcome.incidents, now=now)
         outbox.enqueue(c, outcome.messages, now=now)
         outbox.enqueue(c, outcome.held, now=now, state="held")
-        return True
 
     def reap(self, *, max_attempts: int, announce: Callable[[WindowRow], Iterable[Queued]] | None = None) -> int:
         """Take windows back from workers that are gone; after ``max_attempts`` they end as ``error(worker_died)``.
@@ -326,6 +331,53 @@ class Store:
             If the window was never planned.
         """
         return self._write(lambda c: runs.reopen(c, model, job, window, reason=reason, now=self._now(c)))
+
+    def finished(self, model: str, job: Job) -> int:
+        """How many revisions of all windows have been finished: another number means that somebody has been at work."""
+        with self._database.read() as c:
+            return runs.finished(c, model, job)
+
+    def restate(
+        self, row: WindowRow, outcome: Outcome, *, spec_version: str, alerts: bool, finished: int | None = None
+    ) -> bool:
+        """Keep what a finished window says now as its next revision, in one transaction; its profiles stay.
+
+        Unlike :meth:`reopen` it leaves nothing that waits, so that a window whose rows are gone is never read again.
+
+        Parameters
+        ----------
+        row
+            The window as it was when its results were worked out.
+        finished
+            What :meth:`finished` said then, where series or incidents were worked out as well.
+
+        Returns
+        -------
+        bool
+            ``False``, with nothing written, if somebody else has the window, or the job of the model, in hand.
+        """
+        if not outcome.state.finished:
+            raise ValueError(f"a window cannot end as {outcome.state}")
+
+        def work(c: Connection) -> bool:
+            now = self._now(c)
+            claim = runs.restate(
+                c,
+                row,
+                outcome,
+                spec_version=spec_version,
+                alerts=alerts,
+                finished_before=finished,
+                now=now,
+                lease_now=self._lease_now(c),
+            )
+            if claim is None:
+                return False
+            results.save_results(c, claim, outcome.results)
+            self._keep(c, outcome, now=now)
+            return True
+
+        return self._write(work)
 
     def windows(
         self,
@@ -423,10 +475,16 @@ class Store:
         """Keep profiles outside a run: those of the windows that a baseline was made of."""
         self._write(lambda c: results.save_profiles(c, profiles, job=job, baseline_id=baseline_id))
 
+    def profiled(self, model: str, *, start: datetime, end: datetime) -> set[Window]:
+        """The windows within ``[start, end)`` whose inputs' counts are kept."""
+        with self._database.read() as c:
+            return results.profiled(c, model, start=start, end=end)
+
     def results(
         self,
         model: str | None = None,
         *,
+        job: Job | None = None,
         check: Check | None = None,
         feature: str | None = None,
         metric: str | None = None,
@@ -440,6 +498,7 @@ class Store:
             return results.results(
                 c,
                 model=model,
+                job=job,
                 check=check,
                 feature=feature,
                 metric=metric,
