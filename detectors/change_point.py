@@ -15,8 +15,10 @@ from scipy.special import gammaln, logsumexp
 
 from detectors.profiles import FloatArray, IntArray
 
-_MIXTURES = (np.arange(16) + 0.5) / 16
-"""Shares of the onset's window that lie before it: midpoints of an even grid on (0, 1)."""
+_MIXTURES = np.concatenate([[0.0], (np.arange(16) + 0.5) / 16])
+"""Shares of the onset's window that lie before it: none, and midpoints of an even grid on (0, 1)."""
+_WEIGHTS = np.concatenate([[0.5], np.full(16, 0.5 / 16)])
+"""How likely each is beforehand: releases and feeds change where a window begins as often as anywhere within it."""
 _WIDE = 20.0
 """Prior standard deviation of a level, in units of the values' own spread: wide enough not to matter."""
 
@@ -137,7 +139,7 @@ def _mixed(counts: FloatArray, before: FloatArray, after: FloatArray) -> float:
         shares = share * before / n_before + (1 - share) * after / n_after
         sure = 1 / (share**2 / n_before + (1 - share) ** 2 / n_after)
         told.append(_dirichlet(counts, shares * sure))
-    return float(logsumexp(told)) - math.log(len(_MIXTURES))
+    return float(logsumexp(told, b=_WEIGHTS))
 
 
 def onset_of_values(values: FloatArray, errors: FloatArray, *, level: float = 0.95) -> ChangePoint | None:
@@ -182,7 +184,7 @@ def _levels(x: FloatArray, variance: FloatArray, *, place: int, wide: float) -> 
     mean = _MIXTURES * low + (1 - _MIXTURES) * high
     width = variance[place] + _MIXTURES**2 * low_variance + (1 - _MIXTURES) ** 2 * high_variance
     density = -0.5 * (np.log(2 * math.pi * width) + (x[place] - mean) ** 2 / width)
-    return told + rest + float(logsumexp(density)) - math.log(len(_MIXTURES))
+    return told + rest + float(logsumexp(density, b=_WEIGHTS))
 
 
 def _level(x: FloatArray, variance: FloatArray, *, wide: float) -> tuple[float, float, float]:

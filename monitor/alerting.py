@@ -69,6 +69,10 @@ def conclude(
     before = {incident.id: incident for incident in known}
     told = {incident.id: _dated(incident, before.get(incident.id), now=now) for incident in causes}
     changes = [(transition, told.get(incident.id, incident)) for transition, incident in step.transitions]
+    repeat = service.config.alerts.repeat
+    changes = [(t, i) for t, i in changes if t is not Transition.REPEATED or not _just_heard(i, repeat, now=now)]
+    if is_told(service, claim, now=now):
+        told |= {i.id: replace(i, detail=i.detail | {"heard_at": now.isoformat()}) for _, i in changes}
     still_open = [i for i in known if i.state is IncidentState.OPEN and i.id not in told]
     recent = is_recent(service, claim, now=now)
     queued = (
@@ -140,6 +144,15 @@ def _dated(incident: Incident, before: Incident | None, *, now: datetime) -> Inc
     """Note when an incident was opened: with labels that land late, long after the window that it was found in."""
     opened_at = now.isoformat() if before is None else before.detail.get("opened_at", now.isoformat())
     return replace(incident, detail=incident.detail | {"opened_at": opened_at})
+
+
+def _just_heard(incident: Incident, repeat: timedelta | None, *, now: datetime) -> bool:
+    """Whether a message of this incident was composed a moment ago: a catch-up takes in days of windows in a minute.
+
+    Half of ``alerts.repeat`` leaves room for the jitter of a daemon that comes by once a day.
+    """
+    heard = incident.detail.get("heard_at")
+    return heard is not None and repeat is not None and now - datetime.fromisoformat(heard) < repeat / 2
 
 
 def _step(

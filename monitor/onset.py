@@ -168,8 +168,10 @@ def from_results(keys: Sequence[SeriesKey], results: Sequence[Result], *, opened
 def _placed(point: ChangePoint | None, windows: Sequence[Window]) -> Onset | None:
     if point is None or point.evidence < STRONG:
         return None
+    # Where windows before it were not looked at, nobody knows whether it began in them.
+    known = windows[point.first].start if point.first == 0 else windows[point.first - 1].end
     return Onset(
-        windows[point.first].start,
+        min(known, windows[point.first].start),
         windows[point.last].end,
         windows[point.best].start,
         round(point.confidence, 3),

@@ -59,7 +59,7 @@ def plan(
             service.store.skip(
                 name, job, skip, spec_version=spec_hash(model), reason="catchup_limit", operator_messages=announce(skip)
             )
-            skipped += skip
+            skipped += [window for window in skip if window not in skipped]
         if run:
             service.store.plan(name, job, run, spec_version=spec_hash(model))
     return skipped

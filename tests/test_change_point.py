@@ -110,6 +110,32 @@ def test_without_a_change_the_evidence_is_weak() -> None:
     assert strong <= 5
 
 
+@pytest.mark.parametrize("after", [0, 1, 6])
+def test_a_change_where_a_window_begins_is_dated_to_that_window(after: int) -> None:
+    rng = np.random.default_rng(61)
+    reference = binned(rng.standard_normal(10_000))
+    places = []
+    for _ in range(20):
+        drawn = [rng.standard_normal(1200) - 9 * (place >= 19 - after) for place in range(20)]
+        point = onset_of_counts(np.array([binned(values) for values in drawn]), reference)
+        assert point is not None
+        assert point.first <= 19 - after <= point.last
+        places.append(point.best)
+    assert set(places) == {19 - after}
+
+
+def test_a_fall_where_a_window_begins_is_dated_to_that_window() -> None:
+    rng = np.random.default_rng(62)
+    best = []
+    for _ in range(20):
+        values = rng.normal(0.8, 0.02, 14) - 0.4 * (np.arange(14) >= 9)
+        point = onset_of_values(values, np.full(14, 0.02))
+        assert point is not None
+        assert point.first <= 9 <= point.last
+        best.append(point.best)
+    assert best.count(9) >= 18
+
+
 def test_windows_without_rows_keep_their_places() -> None:
     rng = np.random.default_rng(6)
     counts, onset = planted(rng, n=1000, shift=1, after=3)

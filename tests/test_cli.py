@@ -373,6 +373,7 @@ def test_history_follows_one_metric(folder: Path) -> None:
     assert "█" in call("history", "--metric", "recall").stdout
     assert "did you mean 'age'?" in call("history", "agee").stderr
     assert "did you mean 'recall'?" in call("history", "--metric", "recal").stderr
+    assert "`--metric recall`" in call("history", "recall").stderr
 
 
 def test_status_tells_how_each_model_is(folder: Path) -> None:

@@ -82,7 +82,9 @@ def _default(key: str, item: Schema, block: Schema) -> str:
 
 
 def _duration(text: str) -> str:
-    """``PT15M`` is what a schema says and ``15m`` is what a config says."""
+    """``PT15M`` is what a schema says and ``15m`` is what a config says; of a year it knows 365 days."""
+    if years := re.fullmatch(r"P(\d+)Y(\d+)D", text):
+        return f"{365 * int(years[1]) + int(years[2])}d"
     if not re.fullmatch(r"P(?=.)(\d+D)?(T(\d+H)?(\d+M)?(\d+S)?)?|P0D", text):
         return text
     return "".join(re.findall(r"\d+[DHMS]", text)).lower() or "0"

@@ -125,6 +125,19 @@ def test_labels_that_come_later_than_learned_are_a_finding(tmp_path: Path) -> No
     closed(service)
 
 
+def test_a_catch_up_reminds_of_nothing_that_it_has_only_just_told(tmp_path: Path) -> None:
+    predictions, labels = log(8)
+    predictions.loc[predictions["at"] >= pd.Timestamp("2026-01-31"), "x"] += 3
+    service = opened(tmp_path, predictions, labels)
+    live(service, range(7, 8))
+    told = [item.message.title for item in service.store.outbox_due("terminal")]
+    assert sum("x drifted" in title for title in told) == 1
+    live(service, range(8, 9))
+    told = [item.message.title for item in service.store.outbox_due("terminal")]
+    assert sum("still" in title and "x drifted" in title for title in told) == 1
+    closed(service)
+
+
 def test_odd_labels_are_counted_and_the_newest_counts(tmp_path: Path) -> None:
     predictions, labels = log(7, days=BASELINE + 1)
     mine = labels[labels.id >= BASELINE * PER_DAY]

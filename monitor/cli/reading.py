@@ -480,6 +480,8 @@ def _is_of(result: Result, feature: str | None, metric: str) -> bool:
 def _say_what_there_is(everything: Sequence[Result], feature: str | None, metric: str) -> None:
     """Leave with code 2, naming the features, or the metrics of this feature, that have results."""
     if feature is not None and not any(r.feature == feature for r in everything):
+        if any(r.metric == feature and r.feature is None for r in everything):
+            fail(f"{feature!r} is a metric of the model, not a feature: `--metric {feature}`", Exit.USAGE)
         known = sorted({r.feature for r in everything if r.feature is not None})
         fail(f"no result names a feature {feature!r}{among(feature, known)}", Exit.USAGE)
     metrics = sorted({r.metric for r in everything if r.feature == feature and r.segment is None})

@@ -59,6 +59,7 @@ def _failure(row: WindowRow) -> dict[str, Any]:
 
 def _verdict(service: Service, name: str, rows: list[WindowRow]) -> dict[Window, str]:
     """The worst that each window has said; ``cannot_tell`` only where nothing else was said."""
+    from monitor.incidents import is_about_labels
     from monitor.models import RunState, Verdict
 
     if not rows:
@@ -67,7 +68,8 @@ def _verdict(service: Service, name: str, rows: list[WindowRow]) -> dict[Window,
     said: dict[Window, set[Verdict]] = {}
     result: Result
     for result in service.store.results(name, start=start, end=end):
-        if not result.of_versions:
+        # Labels that land as ever say nothing good of a window: it may have no rows at all.
+        if not result.of_versions and not (is_about_labels(result.feature) and result.verdict is Verdict.OK):
             said.setdefault(result.window, set()).add(result.verdict)
     found = {}
     states: dict[Window, dict[Job, RunState]] = {}

@@ -163,7 +163,8 @@ def _notes(model: ModelConfig, roles: Roles, told: dict[str, Any], *, now: datet
         )
     if roles.score is None and roles.decision is None:
         notes.append("no score and no decision: score drift and performance cannot be told; set `score:`")
-    if roles.score is not None and roles.decision is None and model.threshold is None and told["label"]:
+    decides = model.labels is None or model.labels.task == "binary"
+    if decides and roles.score is not None and roles.decision is None and model.threshold is None and told["label"]:
         notes.append("no decision and no threshold: precision and recall cannot be told; set `threshold:`")
     if not roles.key:
         notes.append(
