@@ -100,5 +100,8 @@ def _connect(url: str, **options: Any) -> Any:
 
 
 def _as_text(table: pa.Table) -> pa.Table:
-    texts = table.column("at").cast(pa.timestamp("us")).cast(pa.string())
-    return table.set_column(0, "at", texts)
+    for place, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type):
+            texts = table.column(place).cast(pa.timestamp("us")).cast(pa.string())
+            table = table.set_column(place, field.name, texts)
+    return table

@@ -246,6 +246,13 @@ def _alone(name: str) -> Callable[[Place], Run]:
     return job
 
 
+def labels(place: Place) -> Run:
+    """A window's labels, beside the bare read of the same columns."""
+    from benchmarks.labels import labels as in_turns
+
+    return in_turns(Path(place.parquet))
+
+
 # --- in a process of its own -----------------------------------------------------------------------
 
 JOBS: dict[str, Callable[[Place], Run]] = {
@@ -254,7 +261,7 @@ JOBS: dict[str, Callable[[Place], Run]] = {
         floor_parquet, ours_parquet, floor_copy, fetch_postgres, ours_postgres, fetch_sqlite, ours_sqlite,
         ours_baseline, read_sql_postgres, read_sql_sqlite, evidently, scipy_columns,
         *(_alone(name) for name in ("rewindow", "stored_size", "wide", "distinct", "segments", "daemon")),
-        *(_alone(name) for name in ("idle", "starts")),
+        *(_alone(name) for name in ("idle", "starts")), labels,
     )
 }  # fmt: skip
 

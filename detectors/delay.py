@@ -109,14 +109,14 @@ def count_delays(
     held = known & ~np.isnan(delay) & (delay <= age) & (delay <= edges[-1])
     place = np.searchsorted(edges[1:], np.maximum(delay[held], 0.0), side="left")
     over = np.searchsorted(edges[1:], age[held], side="right")  # this many bins are over
-    cell = (stratum[held], (label[held] != 0).astype(np.int64))
     inside = place < over
     # Each label is in its own bin's events, and at risk in every bin from its own to the last that is over.
-    landed, at_risk = np.zeros((n_strata, 2, n_bins), np.int64), np.zeros((n_strata, 2, n_bins + 1), np.int64)
-    mine = tuple(part[inside] for part in cell)
-    np.add.at(landed, (*mine, place[inside]), 1)
-    np.add.at(at_risk, (*mine, place[inside]), 1)
-    np.add.at(at_risk, (*mine, over[inside]), -1)
+    first = (2 * stratum[held] + (label[held] != 0))[inside] * (n_bins + 1)
+    begun, ended = (
+        np.bincount(first + bins[inside], minlength=2 * n_strata * (n_bins + 1)).reshape(n_strata, 2, n_bins + 1)
+        for bins in (place, over)
+    )
+    landed, at_risk = begun[:, :, :-1].astype(np.int64), (begun - ended).astype(np.int64)
     mature = float(edges[-1]) if mature is None else mature
     ripe = age >= mature
     return DelayCounts(

@@ -10,7 +10,7 @@ import math
 import struct
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -193,14 +193,17 @@ def empty() -> ScoreLabels:
 
 def merge(first: ScoreLabels, second: ScoreLabels) -> ScoreLabels:
     """The counts of the predictions of both; the order of merging does not matter."""
+    for one, other in ((first, second), (second, first)):
+        if not len(one.scores):
+            return replace(other, no_score=first.no_score + second.no_score)
     bounds = (_least(first.low, second.low), _most(first.high, second.high))
-    scores = np.concatenate([first.scores, second.scores])
-    table = np.concatenate([table_of(first), table_of(second)])
     grids = [one.grid for one in (first, second) if one.grid is not None]
     grid = max(grids) if grids else None
-    if grid is not None:
-        scores = _to_grid(scores, grid, bounds)
-    scores, table = _group(scores, table)
+    if grid is None:
+        scores, table = _union(first, second)
+    else:
+        scores = _to_grid(np.concatenate([first.scores, second.scores]), grid, bounds)
+        scores, table = _group(scores, np.concatenate([table_of(first), table_of(second)]))
     return _bounded(
         _from_table(
             scores,
@@ -229,13 +232,31 @@ def _most(first: float, second: float) -> float:
     return float(np.fmax(first, second))
 
 
+def _union(first: ScoreLabels, second: ScoreLabels) -> tuple[FloatArray, IntArray]:
+    """The distinct scores of both, and their rows added up; faster than :func:`_group`, as each side is distinct."""
+    scores = _distinct(np.sort(np.concatenate([first.scores, second.scores]), kind="stable"))
+    table = np.zeros((len(scores), 9), np.int64)
+    for one in (first, second):
+        table[np.searchsorted(scores, one.scores)] += table_of(one)
+    return scores, table
+
+
+def _distinct(ordered: FloatArray) -> FloatArray:
+    return ordered[_starts(ordered)]
+
+
+def _starts(ordered: FloatArray) -> IntArray:
+    """Where runs of equal values begin."""
+    return np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+
+
 def _group(scores: FloatArray, table: IntArray) -> tuple[FloatArray, IntArray]:
     """Sort by score and add up the rows of equal scores."""
     if not len(scores):
         return scores, table
     order = np.argsort(scores, kind="stable")
     ordered = scores[order]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    starts = _starts(ordered)
     return ordered[starts], np.add.reduceat(table[order], starts, axis=0)
 
 
@@ -277,7 +298,7 @@ class ScoreLabelCounter:
     The counts do not depend on the order of the rows nor on how they were cut into batches.
     """
 
-    def __init__(self, *, buffer_rows: int = 2**19) -> None:
+    def __init__(self, *, buffer_rows: int = 2**20) -> None:
         self._counts = empty()
         self._pending: list[tuple[FloatArray, npt.NDArray[np.int8]]] = []
         self._pending_rows = 0
@@ -328,12 +349,19 @@ def _count_rows(score: FloatArray, code: npt.NDArray[np.int8]) -> ScoreLabels:
     # The code is 3 * (negative, positive, unlabelled) + decision: the column order of the table.
     absent = np.isnan(score)
     no_score = np.bincount(code[absent], minlength=9).reshape(3, 3).astype(np.int64)
-    score, code = score[~absent], code[~absent]
+    if absent.any():
+        score, code = score[~absent], code[~absent]
     if not len(score):
         none = empty()
         return _from_table(none.scores, table_of(none), no_score, bounds=(none.low, none.high), grid=None, exact=True)
-    distinct, place = np.unique(score, return_inverse=True)
-    table = np.bincount(place * 9 + code, minlength=9 * len(distinct)).reshape(-1, 9).astype(np.int64)
+    # Scores alone sort several times faster than scores with their codes: so those of each code by themselves.
+    distinct = _distinct(np.sort(score))
+    table = np.zeros((len(distinct), 9), np.int64)
+    for column in range(9):
+        own = np.sort(score[code == column])
+        if len(own):
+            starts = _starts(own)
+            table[np.searchsorted(distinct, own[starts]), column] = np.diff(starts, append=len(own))
     bounds = (float(distinct[0]), float(distinct[-1]))
     return _bounded(_from_table(distinct, table, no_score, bounds=bounds, grid=None, exact=True))
 

@@ -203,8 +203,10 @@ def count(
 def _count_pieces(delays: list[DelayCounts | None], rows: _Rows, *, window: Window, now: datetime, grid: Grid) -> None:
     start, length = window.start.timestamp(), window.length.total_seconds()
     place = np.clip(((rows.times - start) / length * len(delays)).astype(np.int64), 0, len(delays) - 1)
-    for piece in np.unique(place).tolist():
-        mine = (place == piece) & ~rows.never
+    some_never = bool(rows.never.any())
+    for piece in np.flatnonzero(np.bincount(place, minlength=len(delays))).tolist():
+        alone = len(delays) == 1 and not some_never
+        mine: Any = slice(None) if alone else (place == piece) & ~rows.never
         found = count_delays(
             rows.landed[mine] - rows.times[mine],
             rows.labels[mine],
