@@ -23,7 +23,7 @@ from detectors.edges import EdgeBuilder
 from detectors.kernel import NumericCounter
 from detectors.profiles import Column, NumericProfile, NumericSpec, to_bytes
 from monitor import baselines, counting, rewindowing
-from monitor.config import ModelConfig, SourceConfig
+from monitor.config import ModelConfig, SourceConfig, WorkerConfig
 from monitor.models import StoredProfile, Window
 from monitor.sources import open_source
 from monitor.store import Store
@@ -226,7 +226,7 @@ def daemon(folder: Path, *, windows: int = 2000) -> Run:
 
 
 def idle(folder: Path, *, seconds: float = 20.0) -> Run:
-    """`monitor worker` as a process of its own: one that has found nothing to do, and one after its windows."""
+    """`monitor worker` as a process of its own: one that has found nothing to do, and one after its windows and renewal."""
     home = folder / "idle"
 
     def run() -> dict[str, Any]:
@@ -236,6 +236,9 @@ def idle(folder: Path, *, seconds: float = 20.0) -> Run:
             process = subprocess.Popen(_monitor("worker", config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             try:
                 _rest(process.pid)
+                if days:
+                    told[f"{name}_largest_mb"] = _of(process.pid, "VmHWM")
+                    _renewed(process.pid)
                 before, since = _burnt(process.pid), time.perf_counter()
                 time.sleep(seconds)
                 told[f"{name}_share"] = (_burnt(process.pid) - before) / (time.perf_counter() - since)
@@ -301,6 +304,15 @@ models:
         encoding="utf-8",
     )
     return path
+
+
+def _renewed(pid: int, *, patience: float = 300.0) -> None:
+    """Wait until the worker has replaced itself, if its size makes it do so, and has come to rest again."""
+    limit = WorkerConfig().idle_memory * 1e6 / (1 << 20)
+    ends = time.monotonic() + patience
+    while _of(pid, "VmRSS") > limit and time.monotonic() < ends:
+        time.sleep(1)
+    _rest(pid)
 
 
 def _rest(pid: int, *, patience: float = 120.0) -> None:

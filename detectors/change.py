@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from scipy.special import ndtri, stdtr
+import scipy
 
 from detectors.effective_size import Dependence, Entities, independent, measure, measure_score
 from detectors.intervals import two_share_p_value
@@ -258,7 +258,7 @@ def share_test(
         return 1.0
     spread = dependence.spread(n, span[0]) + dependence.reference_spread(m, span[1])
     distance = (k / n - j / m) ** 2 / (pooled * (1 - pooled))
-    return max(plain, 2 * float(stdtr(min(dependence.df, 1e9), -math.sqrt(distance / spread))))
+    return max(plain, 2 * float(scipy.special.stdtr(min(dependence.df, 1e9), -math.sqrt(distance / spread))))
 
 
 @dataclass(frozen=True)
@@ -312,13 +312,13 @@ def _level_part(
         return 1.0
     spread = dependence.spread(n, span[0]) + dependence.reference_spread(m, span[1])
     moved = float(scores @ (current / n - reference / m))
-    return probability(2 * float(stdtr(min(dependence.df, 1e9), -abs(moved) / math.sqrt(spread))))
+    return probability(2 * float(scipy.special.stdtr(min(dependence.df, 1e9), -abs(moved) / math.sqrt(spread))))
 
 
 def normal_scores(shares: FloatArray) -> FloatArray | None:
     """Normal quantiles of the bins' middle ranks, of mean 0 and variance 1 under ``shares``; ``None`` for one bin."""
     middle = np.cumsum(shares) - shares / 2
-    scores = ndtri(np.clip(middle, 1e-6, 1 - 1e-6))
+    scores = scipy.special.ndtri(np.clip(middle, 1e-6, 1 - 1e-6))
     scores = scores - float(scores @ shares)
     variance = float((scores * scores) @ shares)
     return None if variance < 1e-9 else np.asarray(scores / math.sqrt(variance))

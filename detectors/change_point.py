@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaln, logsumexp
+import scipy
 
 from detectors.profiles import FloatArray, IntArray
 
@@ -127,8 +127,8 @@ def onset_of_counts(
 
 def _dirichlet(counts: FloatArray, weight: FloatArray) -> float:
     """Log-probability of counts when the shares are Dirichlet with ``weight``; without the multinomial factor."""
-    total = float(np.sum(gammaln(weight + counts) - gammaln(weight)))
-    return total + float(gammaln(weight.sum()) - gammaln(weight.sum() + counts.sum()))
+    total = float(np.sum(scipy.special.gammaln(weight + counts) - scipy.special.gammaln(weight)))
+    return total + float(scipy.special.gammaln(weight.sum()) - scipy.special.gammaln(weight.sum() + counts.sum()))
 
 
 def _mixed(counts: FloatArray, before: FloatArray, after: FloatArray) -> float:
@@ -139,7 +139,7 @@ def _mixed(counts: FloatArray, before: FloatArray, after: FloatArray) -> float:
         shares = share * before / n_before + (1 - share) * after / n_after
         sure = 1 / (share**2 / n_before + (1 - share) ** 2 / n_after)
         told.append(_dirichlet(counts, shares * sure))
-    return float(logsumexp(told, b=_WEIGHTS))
+    return float(scipy.special.logsumexp(told, b=_WEIGHTS))
 
 
 def onset_of_values(values: FloatArray, errors: FloatArray, *, level: float = 0.95) -> ChangePoint | None:
@@ -184,7 +184,7 @@ def _levels(x: FloatArray, variance: FloatArray, *, place: int, wide: float) -> 
     mean = _MIXTURES * low + (1 - _MIXTURES) * high
     width = variance[place] + _MIXTURES**2 * low_variance + (1 - _MIXTURES) ** 2 * high_variance
     density = -0.5 * (np.log(2 * math.pi * width) + (x[place] - mean) ** 2 / width)
-    return told + rest + float(logsumexp(density, b=_WEIGHTS))
+    return told + rest + float(scipy.special.logsumexp(density, b=_WEIGHTS))
 
 
 def _level(x: FloatArray, variance: FloatArray, *, wide: float) -> tuple[float, float, float]:
@@ -198,13 +198,13 @@ def _level(x: FloatArray, variance: FloatArray, *, wide: float) -> tuple[float, 
 
 def _interval(scores: FloatArray, none: float, *, places: IntArray, level: float) -> ChangePoint:
     """The shortest run of windows that holds ``level`` of the probability; of equal ones the likelier."""
-    mass = np.exp(scores - logsumexp(scores))
+    mass = np.exp(scores - scipy.special.logsumexp(scores))
     total = np.concatenate([[0.0], np.cumsum(mass)])
     for width in range(1, len(mass) + 1):
         held = total[width:] - total[:-width]
         start = int(np.argmax(held))
         if held[start] >= level or width == len(mass):
             break
-    evidence = float(logsumexp(scores)) - math.log(len(scores)) - none
+    evidence = float(scipy.special.logsumexp(scores)) - math.log(len(scores)) - none
     first, last, best = places[start], places[start + width - 1], places[int(np.argmax(mass))]
     return ChangePoint(int(first), int(last), int(best), min(1.0, float(held[start])), evidence)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
+import scipy
 
 from detectors.profiles import FloatArray
 
@@ -129,15 +129,15 @@ def _quantiles(centre: FloatArray, spread: FloatArray, weight: FloatArray, n: in
     """Quantiles of ``Binomial(n, p) / n``, where the log-odds of p are the mixture of normals."""
     low, high = max(float((centre - 6 * spread).min()), -30.0), min(float((centre + 6 * spread).max()), 30.0)
     grid = np.linspace(low, high, 601)
-    below = special.ndtr((grid[:, None] - centre) / spread) @ weight
+    below = scipy.special.ndtr((grid[:, None] - centre) / spread) @ weight
     mass = np.diff(below) / (below[-1] - below[0])
-    p = special.expit((grid[1:] + grid[:-1]) / 2)
+    p = scipy.special.expit((grid[1:] + grid[:-1]) / 2)
 
     def quantile(share: float) -> float:
         under, over = -1, n
         while over - under > 1:
             middle = (under + over) // 2
-            if float(mass @ special.bdtr(middle, n, p)) >= share:
+            if float(mass @ scipy.special.bdtr(middle, n, p)) >= share:
                 over = middle
             else:
                 under = middle

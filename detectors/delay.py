@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import fdtrc, stdtr, stdtrit
+import scipy
 
 from detectors.profiles import FloatArray, IntArray, ProfileError
 
@@ -424,7 +424,7 @@ def _weekdays_differ(value: FloatArray, variance: FloatArray, weekday: IntArray)
     within = sum(_around(value[day], weight[day]) for day in days)
     between = _around(value, weight) - within
     statistic = between / (len(days) - 1) / max(within / free, 1.0)
-    return float(fdtrc(len(days) - 1, free, statistic)) < WEEKLY
+    return float(scipy.special.fdtrc(len(days) - 1, free, statistic)) < WEEKLY
 
 
 def _around(value: FloatArray, weight: FloatArray) -> float:
@@ -581,8 +581,8 @@ def delay_change(
             free, centre = 1000, law.pace[label]
             variance = OPTIMISM * pace[1] * (1 + min(1.0, recent.n[label] / law.n[label])) + law.clock[label] ** 2
         spread, value = math.sqrt(variance), pace[0] - centre
-        half = float(stdtrit(free, 0.5 + level / 2)) * spread
-        p_value = min(1.0, 4 * float(stdtr(free, -abs(value) / spread)))
+        half = float(scipy.special.stdtrit(free, 0.5 + level / 2)) * spread
+        p_value = min(1.0, 4 * float(scipy.special.stdtr(free, -abs(value) / spread)))
         low, high = math.exp(-value - half), math.exp(-value + half)
         found.append(DelayChange(math.exp(-value), low, high, p_value, label, int(recent.n[label])))
     return max(found, key=_least, default=None)

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
+import scipy
 
 from detectors.classification import Measure
 from detectors.profiles import FloatArray, IntArray
@@ -73,7 +73,7 @@ def developed(
         return Measure(None, n=n, reason="no_delay_law")
     middle = start + float(moved.mean())
     spread = float(moved.std(ddof=1)) * math.sqrt((1 + 1 / len(moved)) * max(thin, 1.0))
-    half = float(stdtrit(len(moved) - 1, 0.5 + level / 2)) * spread
+    half = float(scipy.special.stdtrit(len(moved) - 1, 0.5 + level / 2)) * spread
     low, high = (_from(each, scale) for each in (middle - half, middle + half))
     return Measure(_from(middle, scale), low, high, n)
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import gammaln, ndtr, ndtri
+import scipy
 
 from detectors.profiles import IntArray
 
@@ -35,7 +35,7 @@ def z_value(level: float) -> float:
     """The two-sided normal quantile of a confidence level in ``(0, 1)``; 1.96 for 0.95."""
     if not 0 < level < 1:
         raise ValueError(f"a confidence level lies between 0 and 1, found {level!r}")
-    return float(ndtri(0.5 + level / 2))
+    return float(scipy.special.ndtri(0.5 + level / 2))
 
 
 def wilson(successes: float, n: float, *, level: float = 0.95) -> Interval:
@@ -122,13 +122,14 @@ def two_share_p_value(first: tuple[int, int], second: tuple[int, int]) -> float:
     if min(n1, n2) * min(pooled, 1 - pooled) < 5:
         return _fisher(x1, n1, x2, n2)
     spread = math.sqrt(pooled * (1 - pooled) * (1 / n1 + 1 / n2))
-    return float(2 * ndtr(-abs(x2 / n2 - x1 / n1) / spread))
+    return float(2 * scipy.special.ndtr(-abs(x2 / n2 - x1 / n1) / spread))
 
 
 def _fisher(x1: int, n1: int, x2: int, n2: int) -> float:
     """Fisher's exact test, two-sided: the tables with the same margins that are no likelier than this one."""
     hits = x1 + x2
     x = np.arange(max(0, hits - n2), min(n1, hits) + 1)
+    gammaln = scipy.special.gammaln
     ways = [gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1) for n, k in ((n1, x), (n2, hits - x))]
     logs = ways[0] + ways[1]
     shares = np.exp(logs - logs.max())

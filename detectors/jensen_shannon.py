@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import rel_entr
+import scipy
 
 from detectors.profiles import ColumnProfile, ColumnSpec, FloatArray
 from detectors.statistic import Statistic, bins_of, change_test, empty_side, undefined
@@ -44,5 +44,5 @@ def jensen_shannon_distance(p: FloatArray, q: FloatArray) -> float:
     0.075863669273
     """
     middle = (p + q) / 2
-    divergence = float(rel_entr(p, middle).sum() + rel_entr(q, middle).sum()) / 2
+    divergence = float(scipy.special.rel_entr(p, middle).sum() + scipy.special.rel_entr(q, middle).sum()) / 2
     return math.sqrt(max(0.0, divergence))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import kolmogorov, smirnov
+import scipy
 
 from detectors.profiles import ColumnProfile, ColumnSpec, FloatArray, NumericProfile
 from detectors.statistic import Statistic, numeric_pair, probability, undefined
@@ -104,8 +104,8 @@ def ks_p_value(distance: float, n: int, *, m: int) -> float:
     size = round(n * m / (n + m))
     x = math.sqrt(size) * distance
     if x * x >= 2.2 and size <= _EXACT_ROWS:
-        return probability(2 * float(smirnov(size, distance)))
-    return probability(float(kolmogorov(x + 1 / (6 * math.sqrt(size)) + (x - 1) / (4 * size))))
+        return probability(2 * float(scipy.special.smirnov(size, distance)))
+    return probability(float(scipy.special.kolmogorov(x + 1 / (6 * math.sqrt(size)) + (x - 1) / (4 * size))))
 
 
 def _outside_square(n: int, steps: int) -> float:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri, stdtr, stdtrit
+import scipy
 
 from detectors.profiles import FloatArray, IntArray, ProfileError
 
@@ -197,7 +197,7 @@ def _normal_scores(column: FloatArray) -> FloatArray:
     known = ~np.isnan(column)
     n = int(known.sum())
     if n:
-        scores[known] = ndtri((_ranks(column[known]) - 0.5) / n)
+        scores[known] = scipy.special.ndtri((_ranks(column[known]) - 0.5) / n)
     return scores
 
 
@@ -323,7 +323,7 @@ def _change(
         error = np.sqrt(spread * np.maximum(kept.variance, current.variance) * (1 / current.n + 1 / total))
         t = np.where(usable, np.abs(current.z - centre) / error, 0.0)
     n_tests = int(usable.sum())
-    p = np.minimum(1.0, 2 * stdtr(freedom, -t) * n_tests)
+    p = np.minimum(1.0, 2 * scipy.special.stdtr(freedom, -t) * n_tests)
     before, after = scale(centre), scale(current.z)
     names = current.named()
     worst = int(np.argmax(t))
@@ -383,7 +383,7 @@ def _spread(table: _Table) -> tuple[FloatArray, float]:
 
 
 def _quantile(freedom: float, p: float) -> float:
-    return float(ndtri(p)) if math.isinf(freedom) else float(stdtrit(freedom, p))
+    return float(scipy.special.ndtri(p)) if math.isinf(freedom) else float(scipy.special.stdtrit(freedom, p))
 
 
 def _aligned(window: Correlations, names: Sequence[str]) -> Correlations | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.special import chndtrinc, fdtrc, fdtri, ndtr, ndtri
+import scipy
 
 from detectors.profiles import FloatArray
 from detectors.statistic import probability
@@ -64,7 +64,7 @@ class NullLaw:
             return 1.0
         weights = self.spectrum / self.mean
         if x <= _NEAR_MEAN or weights.max() <= 1.001 / len(weights):
-            return probability(float(fdtrc(self.freedom, self._df, x)))
+            return probability(float(scipy.special.fdtrc(self.freedom, self._df, x)))
         return probability(_saddle_point(x, weights, self._df))
 
     @property
@@ -73,7 +73,7 @@ class NullLaw:
 
     def critical(self, alpha: float) -> float:
         """The distance that is exceeded with probability ``alpha`` without change."""
-        low = float(fdtri(self.freedom, self._df, 1 - alpha)) if alpha > 1e-12 else 1.0
+        low = float(scipy.special.fdtri(self.freedom, self._df, 1 - alpha)) if alpha > 1e-12 else 1.0
         low = max(low, _NEAR_MEAN) if math.isfinite(low) else _NEAR_MEAN
         high = low
         while self.p_value(high * self.mean) > alpha and high < 1e12:
@@ -94,12 +94,12 @@ class NullLaw:
 
     def smallest_detectable(self, alpha: float, *, power: float = 0.8) -> float:
         """The change, in the unit of the distance, that a test at ``alpha`` finds with this probability."""
-        found = float(chndtrinc(self.critical(alpha) / self.step, self.freedom, 1 - power))
+        found = float(scipy.special.chndtrinc(self.critical(alpha) / self.step, self.freedom, 1 - power))
         return self.step * found if math.isfinite(found) else math.inf
 
     def interval(self, effect: float, *, level: float = 0.95) -> tuple[float, float]:
         """Bounds of the true change around the bias-free ``effect``: ± z · √(2 Σ λ² + 4 a · effect), not below 0."""
-        z = float(ndtri((1 + level) / 2)) * (1 + 1 / (2 * self._df))
+        z = float(scipy.special.ndtri((1 + level) / 2)) * (1 + 1 / (2 * self._df))
         spread = z * math.sqrt(2 * self.step * self.mean + 4 * self.step * max(effect, 0.0))
         return max(0.0, effect - spread), max(0.0, effect + spread)
 
@@ -127,4 +127,4 @@ def _saddle_point(x: float, weights: FloatArray, df: float) -> float:
     v = zeta * math.sqrt(curve)
     if w < 1e-6 or v <= 0:
         return 0.5
-    return float(ndtr(-(w + math.log(v / w) / w)))
+    return float(scipy.special.ndtr(-(w + math.log(v / w) / w)))

@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from functools import reduce
 
 import numpy as np
-from scipy.special import gammainc, gammaln
 
 from detectors.profiles import FloatArray, IntArray, ProfileError
 
@@ -338,6 +337,7 @@ def exact_interval(sums: Sums, *, level: float = 0.95) -> tuple[float, float]:
 def _gamma_exponential(v: float, *, alpha: float) -> float:
     """How far a sum of differences of size at most 1 may stray at the time when their squares add up to ``v``."""
     from scipy.optimize import brentq  # noqa: PLC0415 - 13 MB, only for those who compare versions
+    from scipy.special import gammainc, gammaln  # noqa: PLC0415
 
     rho = _TUNED_AT / (2 * math.log(1 / (2 * alpha)) + math.log1p(2 * math.log(1 / (2 * alpha))))
     constant = rho * math.log(rho) - gammaln(rho) - math.log(gammainc(rho, rho))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import chdtri
+import scipy
 
 from detectors.profiles import ColumnProfile, ColumnSpec, FloatArray
 from detectors.statistic import Statistic, bins_of, change_test, empty_side, undefined
@@ -90,4 +90,4 @@ def psi_critical_value(n_reference: int, n_current: int, *, bins: int, alpha: fl
     >>> round(psi_critical_value(500, 500, bins=10, alpha=0.001), 6)
     0.111509
     """
-    return (1 / n_reference + 1 / n_current) * float(chdtri(bins - 1, alpha))
+    return (1 / n_reference + 1 / n_current) * float(scipy.special.chdtri(bins - 1, alpha))

@@ -11,7 +11,7 @@ from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
+import scipy
 
 from detectors.classification import Measure
 from detectors.development import MIN_COMPLETENESS, Scale, developed, landed_by, landing_bins
@@ -250,7 +250,7 @@ def _skewed_mean(
         return None
     # A sample of n cannot show a skewness beyond √n; what is near that would bend the interval out of shape.
     skew = min(max(skew, -math.sqrt(n) / 3), math.sqrt(n) / 3)
-    half = float(stdtrit(n - 1, 0.5 + level / 2)) / math.sqrt(n)
+    half = float(scipy.special.stdtrit(n - 1, 0.5 + level / 2)) / math.sqrt(n)
     low, high = (mean - spread * _unbent(step, skew, n) for step in (half, -half))
     return mean, max(low, 0.0), high
 
@@ -336,7 +336,7 @@ def r2(counts: Errors, level: float) -> Measure:
         return Measure(value, value, value, n)
     if n < 3 or not math.isfinite(variance):
         return Measure(value, n=n)
-    step = float(stdtrit(n - 1, 0.5 + level / 2)) * math.sqrt(max(variance, 0.0)) / rest
+    step = float(scipy.special.stdtrit(n - 1, 0.5 + level / 2)) * math.sqrt(max(variance, 0.0)) / rest
     return Measure(value, 1 - rest * math.exp(min(step, 700.0)), 1 - rest * math.exp(-step), n)
 
 

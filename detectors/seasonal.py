@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy.special import fdtrc
+import scipy
 
 from detectors.profiles import (
     CategoricalProfile,
@@ -62,7 +62,7 @@ def choose(windows: IntArray, phases: Mapping[str, IntArray]) -> str | None:
         if cost >= least or within <= 0:
             continue
         ratio = (plain - within) / (n_phases - 1) / (within / residual)
-        if float(fdtrc(nu * (n_phases - 1), nu * residual, ratio)) < SURE:
+        if float(scipy.special.fdtrc(nu * (n_phases - 1), nu * residual, ratio)) < SURE:
             best, least = name, cost
     return best
 

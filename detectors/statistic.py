@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from scipy.special import chdtrc
+import scipy
 
 from detectors.profiles import (
     CategoricalProfile,
@@ -158,7 +158,7 @@ def two_sample_chi2(reference: IntArray, current: IntArray) -> ChiSquare:
         return ChiSquare(0.0, max(df, 0), None)
     gap = reference[filled] / n - current[filled] / m
     statistic = float(np.sum(gap * gap / total[filled]) * n * m)
-    return ChiSquare(statistic, df, probability(float(chdtrc(df, statistic))))
+    return ChiSquare(statistic, df, probability(float(scipy.special.chdtrc(df, statistic))))
 
 
 def probability(value: float) -> float:

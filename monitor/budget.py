@@ -13,7 +13,7 @@ from datetime import timedelta
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import ndtri, owens_t
+import scipy
 
 from detectors.profiles import FloatArray
 
@@ -89,9 +89,9 @@ def joint(alpha: float, alike: float) -> float:
 
     Owen's T: Φ(−h) − 2 T(h, √((1 − ρ) / (1 + ρ))).
     """
-    h = float(-ndtri(alpha))
+    h = float(-scipy.special.ndtri(alpha))
     slope = ((1 - alike) / (1 + alike)) ** 0.5
-    return max(alpha * alpha, alpha - 2 * float(owens_t(h, slope)))
+    return max(alpha * alpha, alpha - 2 * float(scipy.special.owens_t(h, slope)))
 
 
 _TOGETHER = 1000
@@ -121,7 +121,7 @@ def effective_tests(distances: Sequence[FloatArray], alpha: float = 1e-3) -> flo
     table = np.stack(distances)
     n_windows = table.shape[1]
     ranks = np.argsort(np.argsort(table, axis=1, kind="stable"), axis=1)
-    scores = ndtri((ranks + 0.5) / n_windows)
+    scores = scipy.special.ndtri((ranks + 0.5) / n_windows)
     found = np.clip(np.corrcoef(scores), -0.999999, 0.999999)
     lower = np.tanh(np.arctanh(found) - 1.645 / np.sqrt(n_windows - 3))
     np.fill_diagonal(lower, 0.0)

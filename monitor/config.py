@@ -1169,6 +1169,9 @@ class WorkerConfig(Block):
     """`host:port` of Prometheus /metrics, /livez and /readyz; empty turns it off."""
     heartbeat: SecretStr | None = None
     """A URL that is fetched after each completed tick."""
+    idle_memory: Whole = Field(150, ge=0)
+    """MB: a worker that has worked, is idle and holds more replaces itself by a fresh process under the same process
+    id (on Linux); 0 switches that off."""
 
 
 class Config(Block):

@@ -75,7 +75,12 @@ class Pace:
 
 @dataclass
 class Lane:
-    """What is remembered of a destination between two calls; it may be lost, at the cost of one early try."""
+    """What is remembered of a destination between two calls.
+
+    It may be lost (with the process, or when that renews itself), at the cost of one early try: when a message is
+    tried again is the store's to say.  Only ``maybe_sent`` is known nowhere else, so a worker does not renew itself
+    meanwhile; after a crash such a message may come again without saying so.
+    """
 
     paused_until: datetime | None = None
     last_post: datetime | None = None

@@ -11,7 +11,6 @@ import structlog
 from monitor.models import Baseline, Check, Job, Roles, RunState, WindowRow
 from monitor.reports import evidently_page
 from monitor.reports.files import evidently_page_path
-from monitor.reports.site import build_site
 from monitor.service import Service
 from monitor.sources import Source, SourceError, drawn
 from monitor.store import StoreError
@@ -22,6 +21,8 @@ SEED = 0
 
 def draw(service: Service, *, now: datetime, models: list[str] | None = None) -> None:
     """Redraw the pages that changed; a folder that cannot be written never costs a result or an alert."""
+    from monitor.reports.site import build_site  # noqa: PLC0415 - with Jinja, which a daemon at rest does without
+
     for name in models or list(service.config.models):
         try:
             drill_down(service, name, now=now)

@@ -47,6 +47,11 @@ class Sender:
             stop=ended,
         )
 
+    @property
+    def uncertain(self) -> bool:
+        """Whether something may have arrived that is to be sent again, which only this object knows to say then."""
+        return any(lane.maybe_sent for lane in list(self._lanes.values()))
+
     def _picture(self, message: Message) -> bytes | None:
         """The worst features of the window, where no page can be linked to."""
         config = self._service.config

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy.special import ndtr
+import scipy
 
 from monitor.config import NullLimits, PerformanceLimit
 from monitor.models import Verdict
@@ -190,7 +190,7 @@ def _performance_level(
     if not beyond:
         return Judgement(Verdict.OK, bound)
     distance = (null - value) if falls else (value - null)
-    p_value = float(ndtr(-distance / spread)) if spread > 0 else 0.0
+    p_value = float(scipy.special.ndtr(-distance / spread)) if spread > 0 else 0.0
     if p_value > alpha:
         return Judgement(Verdict.CANNOT_TELL, bound, f"beyond the limit, but chance explains it (p = {p_value:.2g})")
     return Judgement(verdict, bound)

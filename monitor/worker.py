@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -25,12 +26,13 @@ from types import FrameType
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from monitor import alerting, failures, health
+from monitor import alerting, failures, health, renewal
 from monitor.config import Config
 from monitor.config_file import ConfigErrors, load
 from monitor.drawing import draw
 from monitor.memory import give_back
 from monitor.models import Claim
+from monitor.renewal import RENEW
 from monitor.run import RunReport, plan_model, work_off
 from monitor.sending import Sender
 from monitor.service import Service
@@ -73,16 +75,24 @@ class Worker:
 
     def __init__(self, config: Config, path: Path) -> None:
         self.config, self.path = config, path
-        self.name = new_worker_name()
+        self._legacy = renewal.inherited()
+        self.name = self._legacy.name if self._legacy else new_worker_name()
+        self.renewing = False
+        """Whether it ends only to start anew; a signal to end takes that back."""
         self.stopping = threading.Event()
         self.vital = health.Vital(started=time.monotonic())
         self.lanes: dict[str, Lane] = {}
         self._mark = _file_mark(path)
         self._slots = threading.BoundedSemaphore(config.worker.concurrency)
         self._drawing = threading.Lock()
-        self._planned: dict[str, datetime] = {}
+        self._delivering = threading.Lock()
+        self._planned: dict[str, datetime] = dict(self._legacy.planned) if self._legacy else {}
         self._dirty = threading.Event()
-        self._dirty.set()
+        if self._legacy is None or self._legacy.mark != self._mark:
+            self._dirty.set()
+        self._has_worked = False
+        self._quiet_ticks = 0
+        self._due_for_renewal = threading.Event()
         self._ticks = 0
         self._sender: tuple[Service, Sender] | None = None
         self._service: Service | None = None
@@ -96,6 +106,8 @@ class Worker:
 
     def run(self, *, max_ticks: int | None = None) -> int:
         """Work until SIGTERM, SIGINT, or ``max_ticks``; the exit code is 0 after an orderly stop.
+
+        ``RENEW``: it has ended in the same order, idle and too large, and wants to be started anew.
 
         A tick that is counted by ``max_ticks`` waits until all that is due is done.
 
@@ -120,14 +132,20 @@ class Worker:
         self._supervise(clock, "retention", self._prune, 6 * 3600)
         with _contained("removed"):
             alerting.close_removed(self.service, self._removed_meanwhile())
-        log.info("worker_started", worker=self.name)
+        if self._legacy is None:
+            log.info("worker_started", worker=self.name)
+        else:
+            log.info("worker_renewed", worker=self.name, before=_mb(self._legacy.memory), after=_mb(renewal.resident()))
         clock.start()
         code = 1
         try:
             code = self._watch(clock, max_ticks)
         finally:
+            self.renewing = code == RENEW
+            if self.stopping.is_set():  # by a signal that came just before
+                self.renewing = False
             self.stopping.set()
-            if code == 0:
+            if code in (0, RENEW):
                 clock.shutdown(wait=True)
                 self._wait(self.config.worker.grace.total_seconds())
             self._hand_back()
@@ -138,8 +156,14 @@ class Worker:
             if not any(lane.busy for lane in self.lanes.values()):
                 self.service.close()
                 store.close()
+            if code == RENEW and not self.renewing:
+                code = 0
             log.info("worker_stopped", worker=self.name, code=code)
         return code
+
+    def legacy(self) -> renewal.Legacy:
+        """What the worker that takes the place of this one has to know."""
+        return renewal.Legacy(os.getpid(), self.name, renewal.resident() or 0.0, self._mark, dict(self._planned))
 
     # --- the loops -----------------------------------------------------------------------------------
 
@@ -167,6 +191,33 @@ class Worker:
         self.vital.ticked(done)
         health.heartbeat(self.config.worker.heartbeat)
         health.notify_systemd("WATCHDOG=1")
+        self._has_worked |= done.windows > 0
+        self._quiet_ticks = 0 if done.windows else self._quiet_ticks + 1
+        if self._is_due_for_renewal():
+            self._due_for_renewal.set()
+
+    def _is_due_for_renewal(self) -> bool:
+        """Whether it has worked, has nothing to do now, holds more than it should, and could be started again."""
+        limit = self.config.worker.idle_memory
+        if not limit or not self._has_worked or self._quiet_ticks < renewal.QUIET_TICKS or self._is_busy():
+            return False
+        if any(source.spark is not None for source in self.config.sources.values()):
+            return False  # its driver is a child that this process has to wait for
+        give_back()
+        used = renewal.resident()
+        if used is None or used <= limit:
+            return False
+        problem = _not_startable(self.path)
+        if problem is not None:
+            # Asked again after as many ticks: the one that runs is better than none.
+            self._quiet_ticks = 0
+            log.info("not_renewed", reason=problem)
+        return problem is None
+
+    def _is_busy(self) -> bool:
+        sending = self._delivering.locked() or (self._sender is not None and self._sender[1].uncertain)
+        drawing = self._drawing.locked() or self._dirty.is_set()
+        return sending or drawing or bool(self._retired) or any(lane.busy for lane in self.lanes.values())
 
     def _start_lane(self, source: str, service: Service) -> None:
         lane = self.lanes[source] = Lane(service)
@@ -219,13 +270,18 @@ class Worker:
             if self._sender is not None:
                 self._sender[1].close()
             self._sender = (self.service, Sender(self.service))
-        self.vital.delivered(self._sender[1].deliver(stop=self.stopping))
+        with self._delivering:
+            report = self._sender[1].deliver(stop=self.stopping)
+        self.vital.delivered(report)
+        if report.sent or report.retried:
+            self._quiet_ticks = 0
 
     def _draw(self) -> None:
         if self._dirty.is_set() and not self.stopping.is_set():
             self._dirty.clear()
             with self._drawing:
                 draw(self.service, now=datetime.now(UTC))
+            self._has_worked, self._quiet_ticks = True, 0
             give_back()
 
     def _prune(self) -> None:
@@ -295,12 +351,17 @@ class Worker:
         clock.add_job(guarded, "interval", seconds=seconds, id=name, next_run_time=datetime.now(UTC))
 
     def _watch(self, clock: BackgroundScheduler, max_ticks: int | None) -> int:
-        """Wait for the end; 1 when a loop has stopped, so that whoever supervises the process starts it anew."""
+        """Wait for the end; 1 when a loop has stopped, so that whoever supervises the process starts it anew.
+
+        ``RENEW`` when it is idle and too large, which a run of so many ticks never is.
+        """
         limit = health.longest_tick(self.config)
         health.notify_systemd("READY=1")
         while not self.stopping.wait(0.2):
             if max_ticks is not None and self._ticks >= max_ticks:
                 return 0
+            if max_ticks is None and self._due_for_renewal.is_set():
+                return RENEW
             if not clock._thread.is_alive():
                 log.error("clock_died")
                 return 1
@@ -348,13 +409,17 @@ class Worker:
 
     def _catch_signals(self) -> None:
         def stop(number: int, _: FrameType | None) -> None:
-            if self.stopping.is_set():
+            if self.renewing:
+                # It ends in order already, and now for good.
+                self.renewing = False
+            elif self.stopping.is_set():
                 os._exit(128 + number)
             self.stopping.set()
             threading.Thread(target=self._force, name="grace", daemon=True).start()
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
+        renewal.let_signals_in()
 
     def _force(self) -> None:
         """Past the grace an unfinished window is given back: the next worker begins it anew."""
@@ -362,6 +427,45 @@ class Worker:
         log.warning("grace_over")
         self._hand_back()
         os._exit(0)
+
+
+def work(config: Config, path: Path, *, max_ticks: int | None = None) -> int:
+    """Run a worker until it is told to stop, and start the process anew whenever it wants that; give the exit code."""
+    while True:
+        worker = Worker(config, path)
+        code = worker.run(max_ticks=max_ticks)
+        if code != RENEW:
+            return code
+        problem = _replace(worker)
+        if not worker.renewing:
+            return 0
+        # Where it cannot be replaced the old process goes on, with the config that it had.
+        log.warning("not_renewed", reason=problem)
+        config = worker.config
+
+
+def _replace(worker: Worker) -> str:
+    """Start the process anew in place of this worker, which has ended; the answer is why that could not be done."""
+    # Looked at again, as late as can be: ending has taken a while.
+    problem = _not_startable(worker.path)
+    renewal.hand_over(worker.legacy())
+    if problem is not None:
+        return problem
+    health.notify_systemd("WATCHDOG=1")
+    return renewal.replace_process(unless=lambda: not worker.renewing)
+
+
+def _not_startable(path: Path) -> str | None:
+    """Why a process that is started now would end at once; ``None`` where nothing speaks against it."""
+    try:
+        load(path)
+    except (ConfigErrors, OSError) as errors:
+        return str(errors)
+    return None if sys.executable else "the interpreter is not known"
+
+
+def _mb(size: float | None) -> str:
+    return "?" if size is None else f"{size:.0f} MB"
 
 
 @contextmanager

@@ -222,12 +222,12 @@ def worker(
     """The daemon: plan, work, deliver and draw until told to stop."""
     from monitor.cli.common import config_path, read_config, start_logging
     from monitor.store import StoreError
-    from monitor.worker import Worker
+    from monitor.worker import work
 
     loaded = read_config(config)
     start_logging(loaded)
     try:
-        code = Worker(loaded, config_path(config)).run(max_ticks=max_ticks)
+        code = work(loaded, config_path(config), max_ticks=max_ticks)
     except StoreError as error:
         fail(f"store: {error}")
     if code:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,6 +63,8 @@ def draw(
     min_category_rows
         Categories with fewer rows on both sides are merged into "(other)".
     """
+    import pyarrow.parquet as pq  # noqa: PLC0415 - 5 MB, which a daemon that has drawn nothing does without
+
     sides = [_table(reference), _table(current)]
     shared = [name for name in columns if all(name in side.column_names for side in sides)]
     if not shared or not all(side.num_rows for side in sides):
