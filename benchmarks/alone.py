@@ -226,7 +226,7 @@ def daemon(folder: Path, *, windows: int = 2000) -> Run:
 
 
 def idle(folder: Path, *, seconds: float = 20.0) -> Run:
-    """`monitor worker` as a process of its own: one that has found nothing to do, and one after its windows and renewal."""
+    """`monitor worker` as its own process: one that has found nothing to do, and one after windows and renewal."""
     home = folder / "idle"
 
     def run() -> dict[str, Any]:
