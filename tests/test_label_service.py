@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from sqlalchemy import create_engine
 
+from monitor import counting
 from monitor.config_file import load
 from monitor.models import Check, Job, Verdict
+from monitor.reports.site import build_site
 from monitor.run import RunReport, run_due
 from monitor.service import Service
 from monitor.sources import Source
@@ -130,10 +135,10 @@ def test_a_catch_up_reminds_of_nothing_that_it_has_only_just_told(tmp_path: Path
     predictions.loc[predictions["at"] >= pd.Timestamp("2026-01-31"), "x"] += 3
     service = opened(tmp_path, predictions, labels)
     live(service, range(7, 8))
-    told = [item.message.title for item in service.store.outbox_due("terminal")]
+    told = [item.message.title for item in service.store.outbox_due("terminal", limit=500)]
     assert sum("x drifted" in title for title in told) == 1
     live(service, range(8, 9))
-    told = [item.message.title for item in service.store.outbox_due("terminal")]
+    told = [item.message.title for item in service.store.outbox_due("terminal", limit=500)]
     assert sum("still" in title and "x drifted" in title for title in told) == 1
     closed(service)
 
@@ -180,24 +185,35 @@ def test_labels_of_one_window_make_no_other_be_read_and_change_its_verdict_once(
         "labels", engine, index=False, if_exists="append"
     )
     engine.dispose()
+    n_told = len(service.store.outbox_due("terminal", limit=500))
     read: list[datetime] = []
     real = Source.read_labels
 
-    def spy(self: Source, *arguments: object, **more: object) -> object:
-        read.append(arguments[2].start)  # type: ignore[attr-defined]
-        return real(self, *arguments, **more)  # type: ignore[arg-type]
+    def spy(self: Source, *arguments: object, **more: object) -> Iterator[pa.RecordBatch]:
+        for batch in real(self, *arguments, **more):  # type: ignore[arg-type]
+            read.extend(batch.column(counting.TIME).to_pylist())
+            yield batch
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Source, "read_labels", spy)
         run_due(service, now=done + timedelta(hours=2), worker="test")
     due = START + (BASELINE + 11) * DAY
-    assert sorted(read) == [window, due], "the one that closed meanwhile is read for the first time"
+    assert len(read) == PER_DAY, "the one that closed meanwhile has no rows, and is looked at for the first time"
+    assert {window <= at < window + DAY for at in read} == {True}
     after = {row.window: row.revision for row in service.store.windows("model", Job.LABELS)}
     assert {w.start for w in after if after[w] != before.get(w)} == {window, due}
+    news = service.store.outbox_due("terminal", limit=500)[n_told:]
+    assert [each.message.title for each in news] == ["model: performance fell"]
     history = service.store.results("model", metric="accuracy", start=window, end=window + DAY, all_revisions=True)
     told = [(r.revision, r.verdict) for r in history if r.kind == "realized"]
     assert [v for _, v in told][-1] is Verdict.ALERT, told
     assert Verdict.ALERT not in [v for _, v in told][:-1]
+    build_site(service.store, service.config, now=done + timedelta(hours=2), out=tmp_path / "site")
+    written = (tmp_path / "site" / "model" / f"{window:%Y-%m-%d}.html").read_text()
+    page = " ".join(re.sub(r"<[^>]+>", " ", written).split())
+    assert "Restated (revision 1)" in page
+    assert re.search(r"Accuracy: was ok at [\d.]+ %, is alert at [\d.]+ %", page)
     run_due(service, now=done + timedelta(hours=3), worker="test")
     assert {row.window: row.revision for row in service.store.windows("model", Job.LABELS)} == after
+    assert len(service.store.outbox_due("terminal", limit=500)) == n_told + 1, "told once"
     closed(service)
