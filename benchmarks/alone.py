@@ -22,8 +22,8 @@ from detectors import DETECTORS
 from detectors.edges import EdgeBuilder
 from detectors.kernel import NumericCounter
 from detectors.profiles import Column, NumericProfile, NumericSpec, to_bytes
-from monitor import baselines, counting, rewindowing
-from monitor.config import ModelConfig, SourceConfig, WorkerConfig
+from monitor import baselines, counting
+from monitor.config import Config, ModelConfig, SourceConfig, WorkerConfig
 from monitor.models import StoredProfile, Window
 from monitor.sources import open_source
 from monitor.store import Store
@@ -33,7 +33,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def rewindow(folder: Path, *, days: int = 90, features: int = 500) -> Run:
-    """Read daily profiles from the store and add them up to two halves, then compare: no source is touched."""
+    """What a window is compared with under a rolling baseline, out of stored days, and the comparison: no source."""
     rng = np.random.default_rng(SEED)
     columns = {f"f{i:03d}": _column(rng) for i in range(features)}
     store = Store.open(f"sqlite:///{folder / 'rewindow.db'}")
@@ -44,16 +44,19 @@ def rewindow(folder: Path, *, days: int = 90, features: int = 500) -> Run:
         window = Window(START + timedelta(days=day), START + timedelta(days=day + 1))
         kept = [StoredProfile("m", window, name, _profile(rng, column.spec, 1000)) for name, column in columns.items()]
         store.save_profiles(kept, baseline_id=baseline.id)
+    current = {name: _profile(rng, column.spec, 1000) for name, column in columns.items()}
+    model = {"table": "t", "time": "at", "baseline": {"rolling": f"{days}d"}}
+    config = Config.model_validate({"sources": {"main": "sqlite:///log.db"}, "models": {"m": model}})
+    window = Window(START + timedelta(days=days), START + timedelta(days=days + 1))
 
     def run() -> dict[str, Any]:
-        half = START + timedelta(days=days // 2)
-        old = rewindowing.merged(store, "m", start=START, end=half)
-        new = rewindowing.merged(store, "m", start=half, end=START + timedelta(days=days))
+        reference = baselines.reference(baseline, config, store=store, window=window).columns
         values = 0
-        for name in old:
-            values += DETECTORS["psi"].function(columns[name].spec, old[name], new[name]).value is not None
-            values += DETECTORS["ks"].function(columns[name].spec, old[name], new[name]).value is not None
-        return {"features": len(old), "values": values}
+        for name, column in reference.items():
+            values += DETECTORS["psi"].function(column.spec, column.reference, current[name]).value is not None
+            values += DETECTORS["ks"].function(column.spec, column.reference, current[name]).value is not None
+        rows = {column.reference.n for column in reference.values()}
+        return {"features": len(reference), "values": values, "reference_rows": max(rows)}
 
     return run
 
