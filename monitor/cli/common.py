@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -195,9 +195,14 @@ def instant(text: str | None, config: Config, *, option: str = "--now") -> datet
         return datetime.now(UTC)
     try:
         value = datetime.fromisoformat(text.strip())
-        return (value if value.tzinfo is not None else value.replace(tzinfo=config.zone)).astimezone(UTC)
+        told = (value if value.tzinfo is not None else value.replace(tzinfo=config.zone)).astimezone(UTC)
     except (ValueError, OverflowError):
         fail(f"{option}: expected a date or time such as 2026-02-01 or 2026-02-01T06:00Z, found {text!r}", Exit.USAGE)
+    if option == "--now" and told > datetime.now(UTC) + timedelta(minutes=5):
+        # Not refused: the clock of a log may be ahead of this one.
+        words = f"--now {text} lies ahead of the clock here: windows up to then count as closed, rows or none"
+        stderr().print(words, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    return told
 
 
 def start_logging(config: Config, *, tracebacks: bool = True) -> None:

@@ -271,10 +271,15 @@ def _performance_card(model: ModelFacts, facts: Facts, zone: ZoneInfo) -> Card |
     where = "" if other.window == facts.window else f", {brief(other.window, zone)} window"
     return Card(
         metric_value(result.metric, result.value) + _plus_minus(result),
-        f"{metric_words(result.metric).lower()}{where}{_labels_words(result)}",
+        f"{_kind_words(result)}{metric_words(result.metric).lower()}{where}{_labels_words(result)}",
         worst(r.verdict for r in results),
         "Performance",
     )
+
+
+def _kind_words(result: Result) -> str:
+    """What is not simply what labels said has to say so."""
+    return f"{result.kind} " if result.kind in ("estimated", "corrected") else ""
 
 
 def _labels_words(result: Result) -> str:
@@ -553,7 +558,7 @@ def incident_view(incident: Incident, *, zone: ZoneInfo, href: str = "") -> Inci
         verdict=incident.severity if incident.state is IncidentState.OPEN else Verdict.OK,
         state=incident.state.value,
         summary=incident.summary,
-        cause=incident.cause or "",
+        cause="" if incident.cause in (None, "cannot_tell") else str(incident.cause).replace("_", " "),
         sureness="" if incident.cause_confidence is None else percent(incident.cause_confidence),
         onset=when(incident.onset or incident.opened_window, zone),
         opened=when(incident.opened_window, zone),
