@@ -85,7 +85,7 @@ def _alone(runs: Runs) -> list[dict[str, Any]]:
         _at_most("largest stored profile, bytes", _detail(runs, "stored_size", "largest"), 4096),
         _at_most("10,000 features, MB", best(runs, "wide", 0, "peak_mb"), 1000),
         *(_at_most(f"by a segment column of {n} values ÷ without", _detail(runs, "segments", f"by_{n}"), limit)
-          for n, limit in ((5, 3.0), (20, 3.0))),
+          for n, limit in ((5, 2.0), (20, 2.0))),
         *(_at_most(f"labels from {name}: ours ÷ bare read", _detail(runs, "labels", f"{name.lower()}_ratio"), limit)
           for name, limit in (("Parquet", 2.5), ("SQLite", 2.5))),
         _at_most("labels, MB", best(runs, "labels", 0, "peak_mb"), 1000),

@@ -103,12 +103,6 @@ def difference(first: float, first_interval: Interval, second: float, second_int
     return Interval(low, high)
 
 
-def share_change(first: tuple[float, float], second: tuple[float, float], *, level: float = 0.95) -> Interval:
-    """The interval of a change of shares, each given as ``(successes, n)`` with ``n > 0``."""
-    (x1, n1), (x2, n2) = first, second
-    return difference(x1 / n1, wilson(x1, n1, level=level), x2 / n2, wilson(x2, n2, level=level))
-
-
 def two_share_p_value(first: tuple[int, int], second: tuple[int, int]) -> float:
     """How likely is a difference this large between two shares ``(successes, n)`` that are truly equal?
 
