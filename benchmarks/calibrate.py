@@ -23,7 +23,7 @@ from scipy.optimize import brentq
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.streams import BINS, KINDS, Counts, of_shares
-from detectors.change import ChangeTest, History, change
+from detectors.change import ChangeTest, History, Watched, change
 from detectors.effective_size import MIN_WINDOWS, measure, measure_score
 from detectors.profiles import (
     CategoricalProfile,
@@ -35,6 +35,7 @@ from detectors.profiles import (
 )
 from detectors.psi import psi_terms
 from monitor import budget
+from monitor.checks import windows_together
 
 SEED = 20261121
 DOCS = Path(__file__).parents[1] / "docs" / "statistics.md"
@@ -212,10 +213,15 @@ def table_false_alarms(pool: ProcessPoolExecutor, scale: float) -> str:
 # --- 2: model-years ------------------------------------------------------------------------------
 
 
+SCALES = (2, 4, 8, 16, 32)
+"""Windows that are judged together in model-years: each look at all of these."""
+
+
 def model_years(
     years: int, *, look: str, n: int, confirm: int, seed: int, n_features: int = 50
-) -> tuple[int, int, int]:
-    """Pages of evidence alone (any effect), and with the limit of PSI 0.2, over drift-free years of 50 features.
+) -> tuple[int, int, int, int]:
+    """Pages over drift-free years of 50 features: of evidence alone (any effect), with the limit of PSI 0.2, and of
+    evidence from the last windows together.
 
     Half of the rows of each feature share one cause. The baseline are 28 days of windows.
     """
@@ -223,70 +229,81 @@ def model_years(
     per_day = 24 if look == "hourly" else 1
     n_base, n_look = 28 * per_day, 365 * per_day
     period = timedelta(days=1) / per_day
-    spent = budget.spend(1, timedelta(days=90), look=period, check="feature_drift", n_tests=n_features)
-    pages = beyond = 0
+    pages = np.zeros(3, dtype=np.int64)
     for _ in range(years):
-        paged, paged_far = np.zeros(n_look, dtype=bool), np.zeros(n_look, dtype=bool)
+        paged = np.zeros((3, n_look), dtype=bool)
         common = rng.multinomial(n // 2, np.full(BINS, 1 / BINS), size=n_base + n_look)
         for _ in range(n_features):
             own = rng.multinomial(n - n // 2, np.full(BINS, 1 / BINS), size=n_base + n_look)
             counts = common[:, rng.permutation(BINS)] + own
-            bad, far = _bad_windows(counts, n_base, spent=spent, confirm=confirm, n_features=n_features)
-            run, run_far = bad.copy(), (bad & far)
-            for lag in range(1, confirm):
-                run[lag:] &= bad[:-lag]
-                run_far[lag:] &= (bad & far)[:-lag]
-                run[:lag] = run_far[:lag] = False
+            run = _bad_windows(counts, n_base, period=period, confirm=confirm, n_features=n_features)
+            for _ in range(1, confirm):
+                run[:, 1:] &= run[:, :-1].copy()
+                run[:, 0] = False
             paged |= run
-            paged_far |= run_far
-        pages += int(paged.sum())
-        beyond += int(paged_far.sum())
-    return years, pages, beyond
+        pages += paged.sum(axis=1)
+    return years, int(pages[0]), int(pages[1]), int(pages[2])
 
 
-def _bad_windows(
-    counts: Counts, n_base: int, *, spent: float, confirm: int, n_features: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which windows are significant, by the same laws as the service, and which are beyond PSI 0.2, all at once."""
+def _bad_windows(counts: Counts, n_base: int, *, period: timedelta, confirm: int, n_features: int) -> np.ndarray:
+    """Which windows are significant, by the same laws as the service; which of them are beyond PSI 0.2; and which are
+    significant together with those before them, shape ``(3, looks)``, all at once.
+    """
+
+    def level(check: str, *, alike: float = 0.0, confirm: int = 1) -> float:
+        spent = budget.spend(1, timedelta(days=90), look=period, check=check, n_tests=n_features)
+        return budget.level(spent, confirm=confirm, alike=alike, check=check, n_tests=n_features)
+
     base, looks = counts[:n_base], counts[n_base:]
     n, m = float(looks[0].sum()), float(base.sum())
-    dependence = measure(base)
-    law = dependence.law(n, m, reference_windows=n_base)
-    own, shared = dependence.spread(n), dependence.spread(m, n_base)
-    alike = (dependence.first_lag * own + shared) / (own + shared)
-    alpha = budget.level(spent, confirm=confirm, alike=alike, check="feature_drift", n_tests=n_features)
-    q, p = looks / n, base.sum(axis=0) / m
-    pooled = (looks + base.sum(axis=0)) / (n + m)
-    values = ((q - p) ** 2 / pooled).sum(axis=1) > law.critical(alpha / 2)
     scores = stats.norm.ppf((np.arange(BINS) + 0.5) / BINS)
     scores = (scores - scores.mean()) / scores.std()
-    level = measure_score(base, scores)
-    spread = level.spread(n) + level.spread(m, n_base)
-    moved = np.abs((q - p) @ scores) / math.sqrt(spread) > -stats.t.ppf(alpha / 4, min(level.df, 1e9))
-    effect = np.array([psi_terms(p, row, floor=1e-4).sum() for row in q[values | moved]])
-    far = np.zeros(len(q), dtype=bool)
-    far[values | moved] = effect - law.mean >= 0.2
-    return values | moved, far
+    dependence, of_level = measure(base), measure_score(base, scores)
+    own, shared = dependence.spread(n), dependence.reference_spread(m, n_base)
+    alike = (dependence.first_lag * own + shared) / (own + shared)
+    p = base.sum(axis=0) / m
+
+    def significant(rows: Counts, alpha: float, windows: int) -> np.ndarray:
+        size = windows * n
+        law = dependence.law(size, m, windows=windows, reference_windows=n_base)
+        moved = rows / size - p
+        values = (moved**2 / ((rows + base.sum(axis=0)) / (size + m))).sum(axis=1) > law.critical(alpha / 2)
+        spread = of_level.spread(size, windows) + of_level.reference_spread(m, n_base)
+        limit = -stats.t.ppf(alpha / 4, min(of_level.df, 1e9))
+        return np.asarray(values | (np.abs(moved @ scores) / math.sqrt(spread) > limit))
+
+    alone = significant(looks, level("feature_drift", alike=alike, confirm=confirm), 1)
+    chance = dependence.law(n, m, reference_windows=n_base).mean
+    effect = np.array([psi_terms(p, row / n, floor=1e-4).sum() for row in looks[alone]])
+    far, together = np.zeros(len(looks), dtype=bool), np.zeros(len(looks), dtype=bool)
+    far[alone] = effect - chance >= 0.2
+    sums = np.cumsum(np.vstack([np.zeros_like(looks[:1]), looks]), axis=0)
+    for k in SCALES:
+        together[k - 1 :] |= significant(sums[k:] - sums[:-k], level("accumulated") / len(SCALES), k)
+    return np.stack([alone, far, together])
 
 
 def table_model_years(pool: ProcessPoolExecutor, scale: float) -> str:
     rows = [
         "| looks | rows a window | confirm | model-years | budget a year | pages a year, any effect | 95 % interval "
-        "| pages a year, limit PSI 0.2 |",
-        "|---|---|---|---|---|---|---|---|",
+        "| pages a year, limit PSI 0.2 | pages a year, windows together, any effect | 95 % interval |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     plans = [("daily", 1000, 1), ("daily", 1000, 2), ("hourly", 200, 1), ("hourly", 200, 2)]
     parts = 10
     for look, n, confirm in plans:
         years = max(1, round(200 * scale / parts))
         jobs = [pool.submit(model_years, years, look=look, n=n, confirm=confirm, seed=seed) for seed in range(parts)]
-        found = np.array([job.result() for job in jobs]).sum(axis=0)
-        total, pages, beyond = (int(x) for x in found)
-        low = stats.chi2.ppf(0.025, 2 * pages) / 2 if pages else 0.0
-        high = stats.chi2.ppf(0.975, 2 * pages + 2) / 2
+        total, *pages = (int(x) for x in np.array([job.result() for job in jobs]).sum(axis=0))
+
+        def told(k: int, total: int = total) -> str:
+            low = stats.chi2.ppf(0.025, 2 * k) / 2 if k else 0.0
+            high = stats.chi2.ppf(0.975, 2 * k + 2) / 2
+            return f"{k / total:.3f} | {low / total:.3f} – {high / total:.3f}"
+
         rows.append(
-            f"| {look} | {n} | {confirm} | {total} | {365 / 90:.2f} | {pages / total:.3f} "
-            f"| {low / total:.3f} – {high / total:.3f} | {beyond / total:.3f} |"
+            f"| {look} | {n} | {confirm} | {total} | {365 / 90:.2f} | {told(pages[0])} "
+            f"| {pages[1] / total:.3f} | {told(pages[2])} |"
         )
     return "\n".join(rows)
 
@@ -339,6 +356,10 @@ def table_detectable(pool: ProcessPoolExecutor, scale: float) -> str:
 Sample = np.ndarray
 Change_ = Callable[[np.random.Generator, Sample, int], Sample]
 DAYS = 14
+DAYS_BEFORE = 30
+"""Days without change between the baseline and the onset."""
+LOW_LIMIT = 0.005
+"""A PSI that is of no consequence to anybody: what evidence alone finds."""
 
 
 def _shift(size: float) -> Change_:
@@ -371,17 +392,17 @@ CHANGES: dict[str, Change_] = {
 }
 CATEGORIES = np.arange(BINS + 1.0)
 """Values of the column of categories; the last is the new one."""
-OURS = ("ours: alert", "ours: warn or worse", "ours: significant")
+OURS = ("ours: alert", "ours: warn or worse", "ours: significant", "ours: limit PSI 0.005")
 PEERS = ("Evidently", "NannyML", "KS 0.05 Bonferroni", "PSI 0.1", "PSI 0.2")
 RAISED = ("Wasserstein, raised", "Jensen–Shannon, raised", "KS, raised", "PSI, raised")
 METHODS = (*OURS, *PEERS, *RAISED)
 COLUMNS_WATCHED = 50
 
 
-def _level() -> tuple[float, float]:
+def _level(check: str = "feature_drift", *, confirm: int = 2) -> tuple[float, float]:
     """What one column of fifty may spend in a day, and the most that any of its drift-free windows may be beyond."""
-    spent = budget.spend(1, timedelta(days=90), look=timedelta(days=1), check="feature_drift", n_tests=COLUMNS_WATCHED)
-    return spent, budget.level(spent, confirm=2, alike=0.0, check="feature_drift", n_tests=COLUMNS_WATCHED)
+    spent = budget.spend(1, timedelta(days=90), look=timedelta(days=1), check=check, n_tests=COLUMNS_WATCHED)
+    return spent, budget.level(spent, confirm=confirm, alike=0.0, check=check, n_tests=COLUMNS_WATCHED)
 
 
 def _rows(rng: np.random.Generator, shape: tuple[int, ...], *, categories: bool) -> Sample:
@@ -397,7 +418,7 @@ def drift_free_scores(seed: int, *, n: int, categories: bool, baselines: int = 4
     rng = np.random.default_rng([SEED, seed, n])
     scores = []
     for _ in range(baselines):
-        judge = _judges(_rows(rng, (28, n), categories=categories), categories=categories)
+        judge = _judges(_rows(rng, (28 + DAYS_BEFORE, n), categories=categories), categories=categories)
         scores += [judge(_rows(rng, (n,), categories=categories))[1] for _ in range(windows)]
     return np.array(scores)
 
@@ -415,7 +436,7 @@ def power(name: str, *, n: int, reps: int, raised: Sequence[float]) -> dict[str,
     categories = "category" in name
     first: dict[str, list[int]] = {method: [] for method in METHODS}
     for _ in range(reps):
-        judge = _judges(_rows(rng, (28, n), categories=categories), categories=categories)
+        judge = _judges(_rows(rng, (28 + DAYS_BEFORE, n), categories=categories), categories=categories)
         series = {method: np.zeros(DAYS, dtype=bool) for method in METHODS}
         for day in range(DAYS):
             bad, scores = judge(CHANGES[name](rng, _rows(rng, (n,), categories=categories), day))
@@ -432,8 +453,9 @@ def power(name: str, *, n: int, reps: int, raised: Sequence[float]) -> dict[str,
 Judge = Callable[[Sample], tuple[dict[str, bool], list[float]]]
 
 
-def _judges(base: Sample, *, categories: bool) -> Judge:
-    """What each method says of a window against this baseline, and the scores of ``RAISED``."""
+def _judges(days: Sample, *, categories: bool) -> Judge:
+    """What each method says of a window, and the scores of ``RAISED``; the last of ``days`` follow the baseline."""
+    base, since = days[:-DAYS_BEFORE], days[-DAYS_BEFORE:]
     flat = base[~np.isnan(base)]
     cuts = CATEGORIES[:-1] if categories else np.quantile(flat, np.arange(1, BINS) / BINS)
     spec: ColumnSpec = CategoricalSpec(tuple(f"c{x:.0f}" for x in CATEGORIES[:-1])) if categories else spec_of(BINS)
@@ -453,6 +475,7 @@ def _judges(base: Sample, *, categories: bool) -> Judge:
 
     windows = np.array([counts(row) for row in base])
     known, reference = History(windows), profile(windows.sum(axis=0))
+    recent = [profile(counts(row)) for row in since]
     p_all = windows.sum(axis=0) / windows.sum()
     sigma, sorted_base = float(flat.std()), np.sort(flat)
     edges = np.append(CATEGORIES, BINS + 1.0) - 0.5 if categories else np.histogram_bin_edges(flat, "doane")
@@ -471,6 +494,7 @@ def _judges(base: Sample, *, categories: bool) -> Judge:
     chunks = [js(row) for row in base]
     limit = float(np.mean(chunks) + 3 * np.std(chunks))
     spent, _ = _level()
+    _, alpha_together = _level("accumulated", confirm=1)
     tests = 2 * COLUMNS_WATCHED
     for_shares = budget.spend(1, timedelta(days=90), look=timedelta(days=1), check="quality", n_tests=tests)
     beta = budget.level(for_shares, confirm=2, alike=0.0, check="quality", n_tests=tests)
@@ -478,13 +502,19 @@ def _judges(base: Sample, *, categories: bool) -> Judge:
     def judge(rows: Sample) -> tuple[dict[str, bool], list[float]]:
         c = counts(rows)
         present = rows[~np.isnan(rows)]
-        test = change(spec, reference, profile(c), history=known)
+        today = profile(c)
+        test = change(spec, reference, today, history=known)
+        watched = Watched("x", spec, reference, known, len(known), recent=tuple(recent[-DAYS_BEFORE:]))
+        together = windows_together(watched, today, limit=LOW_LIMIT, alpha=alpha_together, min_rows=100)
+        recent.append(today)
         alpha = budget.level(spent, confirm=2, alike=test.alike, check="feature_drift", n_tests=COLUMNS_WATCHED)
         value = float(psi_terms(p_all, c / c.sum(), floor=1e-4).sum())
         effect = value - test.bias_factor * BINS * (1 / len(rows) + 1 / base.size)
         moved = stats.ks_2samp(sorted_base, present, method="asymp")
         far = effect if categories else max(effect, float(moved.statistic))
         sure = test.p_value <= alpha
+        low = sure and effect >= LOW_LIMIT
+        low |= any(one.test.p_value <= alpha_together / len(together) and one.effect >= LOW_LIMIT for one in together)
         shares = [(c[-1] / c.sum() - p_all[-1], test.parts.get("missing", 1.0), 0.10, 0.02)]
         if categories:
             shares.append((c[-2] / c.sum(), test.parts.get("new", 1.0), 0.05, 0.01))
@@ -496,6 +526,7 @@ def _judges(base: Sample, *, categories: bool) -> Judge:
             "ours: alert": (sure and far >= 0.2) or alert,
             "ours: warn or worse": (sure and far >= 0.1) or warn,
             "ours: significant": sure,
+            "ours: limit PSI 0.005": low,
             "Evidently": shifted >= (0.1 / math.log(2) ** 0.5 if categories else 0.1),
             "NannyML": js(rows) > limit,
             "KS 0.05 Bonferroni": square <= 0.05 / COLUMNS_WATCHED,

@@ -189,8 +189,9 @@ def reference(baseline: Baseline, config: Config, *, store: Store, window: Windo
         span = reference_span(model, window) or span
     kept = _normal(baseline, config, store=store, span=span, window=window)
     columns, segments = _watched(baseline, config, kept, window=window)
-    if kept.recent_rows:
-        recent = _recent(baseline, store=store, window=window, rows=kept.recent_rows)
+    n_recent = _n_recent(model, baseline.features, kept.usual_rows)
+    if n_recent:
+        recent = _recent(baseline, store=store, window=window, n_windows=n_recent)
         columns = {
             name: _with_recent(column, recent.get(name, ()), kept, config=config, length=model.window)
             for name, column in columns.items()
@@ -213,8 +214,8 @@ class Normal:
         What is compared with, oldest first.
     wander
         What shows how far a column wanders; other windows than ``profiles`` where the baseline is a table.
-    recent_rows
-        Usual rows of a window if that is so little that windows should be judged together, else 0.
+    usual_rows
+        Median rows of a window.
     """
 
     profiles: Mapping[Key, Sequence[StoredProfile]]
@@ -222,7 +223,7 @@ class Normal:
     histories: dict[Key, History]
     seasons: dict[str, tuple[str, IntArray]]
     n_columns: float | None
-    recent_rows: float = 0.0
+    usual_rows: float = 0.0
     merged: dict[tuple[str, int], tuple[ColumnProfile, int]] = field(default_factory=dict)
 
     def of_phase(self, column: str, phase: int) -> tuple[ColumnProfile, int] | None:
@@ -242,8 +243,8 @@ _normal_cache: WeakKeyDictionary[Store, dict[tuple[object, ...], Normal]] = Weak
 
 MAX_WANDER = 60
 """Windows of production, at most, that show how far columns wander where the baseline has no windows of its own."""
-FEW_ROWS = 1000
-"""Windows with usually fewer rows than this are judged together with those before them, too."""
+FEW_ROWS = 200.0
+"""Windows with usually fewer rows than this over the smallest PSI limit are judged together with those before, too."""
 
 
 def _normal(baseline: Baseline, config: Config, *, store: Store, span: Window, window: Window) -> Normal:
@@ -298,8 +299,20 @@ def _made_of(
         histories,
         seasons,
         effective_tests([distances(history) for history in features]) if features else None,
-        usual if usual < FEW_ROWS and not isinstance(model.baseline, RollingBaseline) else 0.0,
+        usual,
     )
+
+
+def _n_recent(model: ModelConfig, features: Iterable[str], usual_rows: float) -> int:
+    """How many windows before one are judged together with it at most: 0 where one usually holds enough rows.
+
+    Enough is what is likely to show a PSI of the smallest limit of any feature.
+    """
+    limits = [alert.get("psi", warn.get("psi")) for warn, alert in map(model.drift.limits, features)]
+    enough = FEW_ROWS / max(1e-4, min((limit for limit in limits if limit is not None), default=math.inf))
+    if isinstance(model.baseline, RollingBaseline) or not 0 < usual_rows < enough:
+        return 0
+    return min(MAX_WANDER, math.ceil(2 * enough / max(1.0, usual_rows)))
 
 
 def _watched(
@@ -374,9 +387,8 @@ def _with_recent(
     return replace(column, recent=tuple(c for c, _ in known), recent_references=tuple(r for _, r in known))
 
 
-def _recent(baseline: Baseline, *, store: Store, window: Window, rows: float) -> dict[str, list[StoredProfile]]:
-    """The windows just before this one, after the baseline, as many as hold some thousand rows."""
-    n_windows = min(MAX_WANDER, math.ceil(2 * FEW_ROWS / max(1.0, rows)))
+def _recent(baseline: Baseline, *, store: Store, window: Window, n_windows: int) -> dict[str, list[StoredProfile]]:
+    """The windows just before this one, after the baseline."""
     start = max(window.start - window.length * n_windows, baseline.window.end if baseline.window else UNDATED.end)
     if start >= window.start:
         return {}

@@ -281,37 +281,33 @@ def _named(judged: Judgement, measured: _Measured, alpha: float) -> Judgement:
 def _accumulated(scope: Scope, column: Watched, current: ColumnProfile, *, worth: float) -> list[Result]:
     """The last windows together, where a single one holds too little to show an effect of the limit's size.
 
-    As few windows are taken as can show it: 2, 4, 8 … so far as there are.  They overlap with those of the next
-    window, so that two in a row are no confirmation, and the level is that of a single look.
+    The last 2, 4, 8 … windows, up to as many as can show it, share the level of a single look: they overlap with those
+    of the next window, so that two in a row are no confirmation.  Of those that show a change the largest one is told.
     """
     warn, alert = scope.model.drift.limits(column.name)
     limit = alert.get("psi", warn.get("psi"))
     evidence = Evidence(scope, "accumulated", worth)
-    alpha = evidence.alpha(confirm=1)
     if limit is None or not current.n:
         return []
-    pooled, side, n_windows = current, column, 1
-    while n_windows <= len(column.recent):
-        n_windows = min(2 * n_windows, len(column.recent) + 1)
-        pooled = merge_all([*column.recent[-(n_windows - 1) :], current])
-        side = _of_phases(column, current, n_windows)
-        test = _test(side, pooled, windows=n_windows)
-        if pooled.n >= scope.model.min_rows and _shows(test, limit, alpha):
-            break
-        if n_windows == len(column.recent) + 1:
-            return []
-    found = DETECTORS["psi"].function(side.spec, side.reference, pooled)
-    measured = _Measured.of("psi", found, test, alpha=alpha, n=pooled.n, m=side.reference.n)
+    alpha = evidence.alpha(confirm=1)
+    found = windows_together(column, current, limit=limit, alpha=alpha, min_rows=scope.model.min_rows)
+    if not found:
+        return []
+    alpha /= len(found)
+    together = max(found, key=lambda one: (one.effect if one.test.p_value <= alpha else -math.inf, one.n_windows))
+    side, pooled = together.column, together.pooled
+    measured = _Measured.of("psi", together.psi, together.test, alpha=alpha, n=pooled.n, m=side.reference.n)
     judged = judge_effect(measured.effect, measured.p_value, warn=warn.get("psi"), alert=alert.get("psi"), alpha=alpha)
     words = what_changed(side.spec, side.reference, pooled, min_rows=scope.min_category_rows)
-    detail = dict(found.detail) | evidence.told(alpha) | test.describe() | measured.detail
-    detail |= {"windows": n_windows, "what": f"the last {n_windows} windows together: {words}"} if words else {}
+    detail = dict(together.psi.detail) | evidence.told(alpha) | together.test.describe() | measured.detail
+    detail |= {"windows": together.n_windows}
+    detail |= {"what": f"the last {together.n_windows} windows together: {words}"} if words else {}
     return [
         scope.result(
             Check.FEATURE_DRIFT,
             ACCUMULATED,
             feature=column.name,
-            value=found.value,
+            value=together.psi.value,
             p_value=measured.p_value,
             threshold=judged.threshold,
             verdict=judged.verdict,
@@ -321,6 +317,47 @@ def _accumulated(scope: Scope, column: Watched, current: ColumnProfile, *, worth
             detail=_with_reason(detail, judged),
         )
     ]
+
+
+@dataclass(frozen=True)
+class Together:
+    """The rows of the last windows, what they are held against, and what comes of it."""
+
+    n_windows: int
+    pooled: ColumnProfile
+    column: Watched
+    test: ChangeTest
+    psi: Statistic
+
+    @property
+    def effect(self) -> float:
+        """PSI without what chance adds to it; -inf where there is none."""
+        effect = _Measured.of("psi", self.psi, self.test, alpha=0.5, n=self.pooled.n, m=self.column.reference.n).effect
+        return -math.inf if effect is None else effect
+
+
+def windows_together(
+    column: Watched, current: ColumnProfile, *, limit: float, alpha: float, min_rows: int
+) -> list[Together]:
+    """The last 2, 4, 8 … windows, up to as many as could show a PSI of ``limit``; none if no number of them could.
+
+    The tests share ``alpha`` in equal parts.
+    """
+    found: list[Together] = []
+    n_windows = 1
+    while n_windows <= len(column.recent):
+        n_windows = min(2 * n_windows, len(column.recent) + 1)
+        pooled = merge_all([*column.recent[-(n_windows - 1) :], current])
+        if pooled.n < min_rows:
+            continue
+        side = _of_phases(column, current, n_windows)
+        test = _test(side, pooled, windows=n_windows)
+        found.append(
+            Together(n_windows, pooled, side, test, DETECTORS["psi"].function(side.spec, side.reference, pooled))
+        )
+        if _shows(test, limit, alpha / len(found)):
+            return found
+    return []
 
 
 def _of_phases(column: Watched, current: ColumnProfile, n_windows: int) -> Watched:
