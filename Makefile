@@ -72,6 +72,7 @@ calibrate: $(READY)
 
 delay: $(READY)
 	$(BIN)/python -m benchmarks.delay --write
+	$(BIN)/python -m benchmarks.delay_scores --write
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks --docs docs/performance.md

@@ -124,6 +124,7 @@ class Rows:
     strata: IntArray
     labels: IntArray
     delay: FloatArray
+    scores: FloatArray
 
 
 def rows(rng: np.random.Generator, law: Delays, *, days: FloatArray, per_day: int, world: World = WORLD) -> Rows:
@@ -131,7 +132,7 @@ def rows(rng: np.random.Generator, law: Delays, *, days: FloatArray, per_day: in
     scores = rng.beta(world.a, world.b, len(day))
     labels = (rng.random(len(day)) < scores).astype(np.int64)
     strata = np.searchsorted(world.score_edges, scores, side="right")
-    return Rows(day, strata, labels, law(rng, scores, labels, day, world.slow))
+    return Rows(day, strata, labels, law(rng, scores, labels, day, world.slow), scores)
 
 
 def delays(part: Rows, *, now: float = NOW) -> DelayCounts:

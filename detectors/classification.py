@@ -61,7 +61,8 @@ class Measure:
     ``no_negatives``, ``one_class``, ``no_decisions``, ``no_predicted_positives``, ``no_scores``,
     ``scores_not_probabilities``; or ``never_labelled``, where a part of the predictions can have no label: then
     ``bounds`` are what the value can be whatever those labels would have been, and ``chance`` the bounds with the
-    sampling error of the labels on either side (see ``detectors/bounds.py``).
+    sampling error of the labels on either side (see ``detectors/bounds.py``).  ``rate`` is the interval of the rate
+    behind a corrected value, where it is not that of a simple share of ``n``.
     """
 
     value: float | None
@@ -71,6 +72,7 @@ class Measure:
     reason: str | None = None
     bounds: tuple[float, float] | None = None
     chance: tuple[float, float] | None = None
+    rate: tuple[float, float] | None = None
 
 
 def _undefined(reason: str, n: int = 0) -> Measure:

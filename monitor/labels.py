@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 from detectors import corrected as correcting
 from detectors.bounds import corrected_with_never_labelled, value_bounds, with_never_labelled
 from detectors.calibration import CalibrationError, Calibrator, estimate, fit
-from detectors.classification import Measure, performance
-from detectors.corrected import CORRECTABLE, Landed, corrected
+from detectors.classification import HIGHER_IS_WORSE, Measure, performance
+from detectors.corrected import CORRECTABLE, Landed
+from detectors.corrected_scores import corrected_scores, pooled
 from detectors.delay import DelayCounts, DelayLaw, age_edges, count_delays, fits, known_by, learn, merge
 from detectors.display import quantile
 from detectors.profiles import NumericProfile, NumericSpec
@@ -92,6 +93,16 @@ class Grid:
             span = slots * PARTS // SLOTS
         decided = np.where(np.isnan(decisions), 2, decisions != 0).astype(np.int64)
         return np.asarray(decided * self.n_spans + span, dtype=np.int64)
+
+    def strata_of(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """The stratum of each score with each decision, shape ``(S, 3)``.
+
+        Where scores are not cut it is the decision alone: strata are parts of the window then.
+        """
+        if not len(self.score_edges):
+            return np.repeat(np.arange(3)[None], len(scores), axis=0)
+        span = np.searchsorted(self.score_edges, scores, side="right")
+        return np.asarray(np.arange(3)[None] * self.n_spans + span[:, None], dtype=np.int64)
 
 
 def grid_of(model: ModelConfig, baseline: Baseline | None, window: Window) -> Grid:
@@ -565,20 +576,10 @@ def _curves(
     if limits.value:
         worth = judging.business_value(scores, limits.value)
         told["realized"]["value"] = value_bounds(worth, scores, never, limits.value)
-    late = known.lateness
-    if landed is None:
-        told["corrected"] = {}
-    elif late is not None:
-        told["corrected"] = corrected(landed, late.law, metrics=metrics, beta=limits.beta, absent=absent_class(model))
-        if never.n:
-            found = correcting.fit(landed, late.law, absent=absent_class(model))
-            told["corrected"] = corrected_with_never_labelled(told["corrected"], found, never, beta=limits.beta)
-    else:
-        told["corrected"] = {
-            name: Measure(None, n=scores.n, reason="no_delay_law") for name in metrics if name in CORRECTABLE
-        }
+    told["corrected"] = {}
     if landed is not None:
-        told["corrected"] |= {name: NOT_CORRECTED for name in metrics if name in UNCORRECTED}
+        told["corrected"] = _corrected(model, scores, never, landed, known)
+        told["widest"] = _widest(told["corrected"])
     if known.reference is not None and known.reference.calibrator is not None:
         # Learned from labels alone: of the never labelled it holds where their scores mean the same.
         promised = estimate(merge_scores(scores, never) if never.n else scores, known.reference.calibrator)
@@ -588,9 +589,41 @@ def _curves(
     return told
 
 
-UNCORRECTED = ("roc_auc", "pr_auc", "brier", "log_loss", "ece")
-NOT_CORRECTED = Measure(None, reason="not_corrected")
-"""Of the metrics of the score: the delay law is by stratum, and within one it says nothing of single scores."""
+def _corrected(
+    model: ModelConfig, scores: ScoreLabels, never: ScoreLabels, landed: Landed, known: Known
+) -> dict[str, Measure]:
+    """Where each metric will be once all labels are in, by the delay law; a reason where that cannot be known."""
+    absent, beta = absent_class(model), model.performance.beta
+    found: correcting.Fit | str = "no_delay_law"
+    if known.lateness is not None:
+        found = correcting.fit(landed, known.lateness.law, absent=absent)
+    asked = [name for name in metrics_of(model) if name in CORRECTABLE]
+    if isinstance(found, str):
+        told = {name: Measure(None, n=scores.n, reason=found) for name in asked}
+    else:
+        told = {name: correcting.measure(found, name, beta=beta) for name in asked}
+    of_scores, strata = found, known.grid.strata_of(scores.scores)
+    if not len(known.grid.score_edges) and not isinstance(found, str):
+        # Strata are parts of the window there, which scores say nothing of: all of one decision are one.
+        of_scores = pooled(found, known.grid.decisions)
+    told |= corrected_scores(
+        scores,
+        of_scores,
+        strata,
+        metrics=metrics_of(model),
+        calibrator=None if known.reference is None else known.reference.calibrator,
+        absent=absent,
+    )
+    return corrected_with_never_labelled(told, found, never, beta=beta) if never.n else told
+
+
+def _widest(corrected: Mapping[str, Measure]) -> dict[str, float]:
+    """A corrected error of the scores may decide when it is known to within half of itself, or to two points."""
+    return {
+        name: max(0.5 * found.value, 0.02)
+        for name, found in corrected.items()
+        if name in HIGHER_IS_WORSE and found.value is not None
+    }
 
 
 def absent_class(model: ModelConfig) -> int | None:

@@ -228,7 +228,8 @@ def _judge(scope: Scope, curves: Curves, metric: str, measure: Measure, *, kind:
         triple = (known.value, known.low, known.high)
     interval = None if measure.low is None or measure.high is None else (measure.low, measure.high)
     if kind == "corrected" and interval is not None:
-        interval = _as_a_rate(measure, interval, None if limits.task == "binary" else curves.realized.get(metric))
+        realized = None if limits.task == "binary" else curves.realized.get(metric)
+        interval = measure.rate or _as_a_rate(measure, interval, realized)
     return judge_performance(
         measure.value,
         interval,

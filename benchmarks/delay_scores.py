@@ -1,0 +1,154 @@
+"""How well corrected ROC-AUC, PR-AUC, Brier, log loss and calibration error hold under five delay laws, as a table.
+
+The same logs, laws and ages as in `benchmarks/delay.py`, which see.  ``make delay`` measures, and writes the table to
+docs/labels.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import reduce
+
+import numpy as np
+
+from benchmarks.delay import DOCS, LAWS, NOW, SHARES, WORLD, Rows, World, age_of, delays, landed, rows, true_law
+from detectors.classification import Measure, performance
+from detectors.corrected import fit
+from detectors.corrected_scores import SCORE_METRICS, corrected_scores
+from detectors.delay import DelayLaw, learn, merge
+from detectors.profiles import IntArray
+from detectors.score_labels import ScoreLabelCounter, ScoreLabels
+
+MARKS = ("<!-- delay scores: begin -->", "<!-- delay scores: end -->")
+METRICS = tuple(SCORE_METRICS)
+
+
+def counted(part: Rows, age: float, world: World = WORLD) -> ScoreLabels:
+    """The predictions by score, decision and label, as far as labels have landed at this age (days)."""
+    counter = ScoreLabelCounter()
+    decided = world.decisions[part.strata].astype(float)
+    counter.update(part.scores, decided, np.where(part.delay <= age, part.labels, np.nan))
+    return counter.counts()
+
+
+def strata_of(counts: ScoreLabels, world: World = WORLD) -> IntArray:
+    """The stratum of each score, whatever the decision: it follows from the score."""
+    return np.repeat(np.searchsorted(world.score_edges, counts.scores, side="right")[:, None], 3, axis=1)
+
+
+def correct(part: Rows, law: DelayLaw, *, age: float, world: World = WORLD, level: float = 0.9) -> dict[str, Measure]:
+    """What is said of one window at this age."""
+    counts = counted(part, age, world)
+    found = fit(landed(part, world=world), law)
+    return corrected_scores(counts, found, strata_of(counts, world), metrics=METRICS, level=level)
+
+
+@dataclass
+class Outcome:
+    """What the trials of one law and age showed of one metric."""
+
+    trials: int = 0
+    held: int = 0
+    width: list[float] = field(default_factory=list)
+    ideal: list[float] = field(default_factory=list)
+    error: list[float] = field(default_factory=list)
+    labelled_only: list[float] = field(default_factory=list)
+
+
+def run(
+    name: str,
+    share: float,
+    *,
+    histories: int,
+    targets: int,
+    per_day: int = 3000,
+    seed: int = 0,
+    world: World = WORLD,
+) -> tuple[int, dict[str, Outcome]]:
+    """Trials of one law at the age at which ``share`` of the labels has landed."""
+    law = LAWS[name]
+    age = age_of(law, share, world)
+    oracle = true_law(law, age, world)
+    told = {metric: Outcome() for metric in METRICS}
+    for history in range(histories):
+        rng = np.random.default_rng([seed, history])
+        days = np.array([day for day in np.arange(NOW - 148, NOW) if day != NOW - age])
+        windows = [delays(rows(rng, law, days=np.array([day]), per_day=per_day, world=world)) for day in days]
+        learned = learn(reduce(merge, windows), windows=windows, times=list(days), target=NOW - age)
+        for _ in range(targets):
+            part = rows(rng, law, days=np.array([NOW - age]), per_day=per_day, world=world)
+            truth, naive = (performance(counted(part, at, world), METRICS) for at in (np.inf, age))
+            found, best = (correct(part, each, age=age, world=world) for each in (learned, oracle))
+            for metric, outcome in told.items():
+                _note(outcome, found[metric], best[metric], truth[metric], naive[metric])
+    return age, told
+
+
+def _note(outcome: Outcome, found: Measure, best: Measure, truth: Measure, naive: Measure) -> None:
+    if found.value is None or truth.value is None or naive.value is None:
+        raise AssertionError(f"no value: {found.reason or truth.reason or naive.reason}")
+    outcome.trials += 1
+    outcome.held += (found.low or 0.0) <= truth.value <= (found.high or 0.0)
+    outcome.width.append((found.high or 0.0) - (found.low or 0.0))
+    outcome.ideal.append((best.high or 0.0) - (best.low or 0.0))
+    outcome.error.append(abs(found.value - truth.value))
+    outcome.labelled_only.append(abs(naive.value - truth.value))
+
+
+def table(*, histories: int, targets: int, seed: int = 0, world: World = WORLD) -> str:
+    """The table of docs/labels.md."""
+    lines = [
+        "| law | landed | age | metric | coverage of 90 % | width ÷ ideal | error | labelled-only | ratio |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name in LAWS:
+        for share in SHARES:
+            age, told = run(name, share, histories=histories, targets=targets, seed=seed, world=world)
+            for metric, out in told.items():
+                error, naive = float(np.mean(out.error)), float(np.mean(out.labelled_only))
+                width = float(np.mean(out.width) / np.mean(out.ideal))
+                lines.append(
+                    f"| {name} | {share:.0%} | {age} d | {metric} | {out.held / out.trials:.1%} | {width:.2f} "
+                    f"| {error:.4f} | {naive:.4f} | {error / naive:.2f} |"
+                )
+                print(lines[-1], flush=True)
+    return "\n".join(lines)
+
+
+def into(page: str, told: str, *, histories: int, targets: int, seed: int) -> str:
+    """The page with its measured table between the marks replaced.
+
+    Raises
+    ------
+    ValueError
+        The page lacks the marks.
+    """
+    before, found, rest = page.partition(MARKS[0])
+    _, ended, after = rest.partition(MARKS[1])
+    if not found or not ended:
+        raise ValueError(f"expected a page with {MARKS[0]} and {MARKS[1]}")
+    said = (
+        f"Measured {datetime.now(UTC):%Y-%m-%d} with `python -m benchmarks.delay_scores --histories {histories} "
+        f"--targets {targets} --seed {seed}`: {histories * targets} windows of 3,000 predictions a line."
+    )
+    return f"{before}{MARKS[0]}\n{said}\n\n{told}\n{MARKS[1]}{after}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--histories", type=int, default=10)
+    parser.add_argument("--targets", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", action="store_true", help=f"put the table into {DOCS.name}")
+    asked = parser.parse_args()
+    told = table(histories=asked.histories, targets=asked.targets, seed=asked.seed)
+    if asked.write:
+        page = DOCS.read_text(encoding="utf-8")
+        page = into(page, told, histories=asked.histories, targets=asked.targets, seed=asked.seed)
+        DOCS.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
