@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -106,14 +106,16 @@ def count_delays(
     stratum = np.zeros(delay.shape, np.int64) if strata is None else np.asarray(strata, dtype=np.int64)
     n_bins = len(edges) - 1
     known = ~np.isnan(label)
-    held = known & ~np.isnan(delay) & (delay <= age) & (delay <= edges[-1])
-    place = np.searchsorted(edges[1:], np.maximum(delay[held], 0.0), side="left")
-    over = np.searchsorted(edges[1:], age[held], side="right")  # this many bins are over
+    held = np.flatnonzero(known & (delay <= age) & (delay <= edges[-1]))  # NaN is in no order
+    place = places(edges[1:], np.maximum(delay.take(held), 0.0), side="left")
+    over = places(edges[1:], age.take(held), side="right")  # this many bins are over
+    first = (2 * stratum.take(held) + (label.take(held) != 0)) * (n_bins + 1)
     inside = place < over
+    if not inside.all():
+        first, place, over = first[inside], place[inside], over[inside]
     # Each label is in its own bin's events, and at risk in every bin from its own to the last that is over.
-    first = (2 * stratum[held] + (label[held] != 0))[inside] * (n_bins + 1)
     begun, ended = (
-        np.bincount(first + bins[inside], minlength=2 * n_strata * (n_bins + 1)).reshape(n_strata, 2, n_bins + 1)
+        np.bincount(first + bins, minlength=2 * n_strata * (n_bins + 1)).reshape(n_strata, 2, n_bins + 1)
         for bins in (place, over)
     )
     landed, at_risk = begun[:, :, :-1].astype(np.int64), (begun - ended).astype(np.int64)
@@ -128,6 +130,29 @@ def count_delays(
         mature,
         as_of,
     )
+
+
+def places(edges: FloatArray, values: FloatArray, *, side: Literal["left", "right"]) -> IntArray:
+    """What ``np.searchsorted`` gives, for values from 0 to infinity, and several times faster where these are many.
+
+    A value lies in one of equal cells; all edges of lower cells are below it, and only those of its own are compared.
+    """
+    if len(values) < _WORTH or not len(edges) or not 1e-9 < edges[-1] < np.inf or edges[0] < 0:
+        return np.searchsorted(edges, values, side=side)
+    scale = _CELLS / edges[-1]
+    cells = (edges * scale).astype(np.int64)  # in the order of the edges, as those of the values are
+    per_cell = np.bincount(cells, minlength=_CELLS + 2)
+    if per_cell.max() > _COMPARED:
+        return np.searchsorted(edges, values, side=side)
+    below = np.cumsum(per_cell) - per_cell
+    found = below.take((np.minimum(values, edges[-1]) * scale).astype(np.int64))
+    further, passed = np.append(edges, np.nan), np.less if side == "left" else np.less_equal
+    for _ in range(per_cell.max()):
+        found += passed(further.take(found), values)
+    return np.asarray(found, dtype=np.int64)
+
+
+_WORTH, _CELLS, _COMPARED = 4096, 1 << 16, 4
 
 
 def known_by(counts: DelayCounts, age: float) -> DelayCounts:

@@ -87,11 +87,14 @@ class Grid:
     def strata(
         self, scores: npt.NDArray[np.float64], decisions: npt.NDArray[np.float64], slots: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.int64]:
-        span = np.searchsorted(self.score_edges, scores, side="right")
-        span = np.where(np.isnan(scores), self.n_spans - 1, span)
         if not len(self.score_edges):
             span = slots * PARTS // SLOTS
-        decided = np.where(np.isnan(decisions), 2, decisions != 0).astype(np.int64)
+        else:
+            span = np.zeros(len(scores), np.int64)
+            for edge in self.score_edges:  # few: faster than a search
+                span += scores >= edge
+            span[np.isnan(scores)] = self.n_spans - 1
+        decided = (decisions != 0).astype(np.int64) + np.isnan(decisions)  # NaN is not 0, and one more
         return np.asarray(decided * self.n_spans + span, dtype=np.int64)
 
     def strata_of(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
@@ -146,18 +149,18 @@ class _Part:
             places = np.arange(len(rows.never))[picked]
             apart, picked = places[never], places[~never]
             self.never.update(rows.scores[apart], rows.decisions[apart], None)
-        self.scores.update(rows.scores[picked], rows.decisions[picked], rows.labels[picked])
-        n_strata, label = self.predictions.shape[1], rows.labels[picked]
-        cell = rows.slots[picked] * n_strata + rows.strata[picked]
-        self.predictions += np.bincount(cell, minlength=self.predictions.size).reshape(self.predictions.shape)
-        known = ~np.isnan(label)
-        landed = 2 * cell[known] + (label[known] != 0)
-        self.labels += np.bincount(landed, minlength=self.labels.size).reshape(self.labels.shape)
+        label = rows.labels[picked]
+        self.scores.update(rows.scores[picked], rows.decisions[picked], label)
+        cell = rows.slots[picked] * self.predictions.shape[1] + rows.strata[picked]
+        state = (label != 0).astype(np.int64) + np.isnan(label)  # negative, positive, none yet
+        found = np.bincount(3 * cell + state, minlength=3 * self.predictions.size).reshape(*self.predictions.shape, 3)
+        self.predictions += found.sum(axis=2)
+        self.labels += found[:, :, :2]
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """One batch as arrays; times in seconds since 1970, NaN where there is none."""
+    """One batch as arrays; times in seconds since 1970, delays from the prediction to its label; NaN where none is."""
 
     scores: npt.NDArray[np.float64]
     decisions: npt.NDArray[np.float64]
@@ -186,7 +189,7 @@ def count(
     known = {column: frozenset(values) for column, values in (segments or {}).items()}
     parts: dict[str | None, _Part] = {None: _Part(grid)}
     delays: list[DelayCounts | None] = [None] * pieces
-    newest: float | None = None
+    newest = np.nan
     for batch in stream:
         rows = _rows(batch, window=window, grid=grid)
         parts[None].update(rows, slice(None))
@@ -195,8 +198,7 @@ def count(
                 for value, picked in counting.split_rows(batch, column, values):
                     parts.setdefault(f"{column}={value}", _Part(grid)).update(rows, picked)
         _count_pieces(delays, rows, window=window, now=now, grid=grid)
-        if not np.isnan(rows.landed).all():
-            newest = max(float(np.nanmax(rows.landed)), newest if newest is not None else -np.inf)
+        newest = float(np.fmax.reduce(rows.landed, initial=newest))
     empty = _no_delays(grid)
     told = [empty if each is None else each for each in delays]
     ages = _slot_ages(window, now)
@@ -204,7 +206,7 @@ def count(
         {name: part.scores.counts() for name, part in parts.items()},
         {name: Landed(ages, part.predictions, part.labels, grid.decisions) for name, part in parts.items()},
         reduce(merge, told),
-        None if newest is None else datetime.fromtimestamp(newest, UTC),
+        None if np.isnan(newest) else datetime.fromtimestamp(newest, UTC),
         {name: part.never.counts() for name, part in parts.items()},
         {name: int(getattr(stream, name, 0) or 0) for name in ODDITIES if getattr(stream, name, 0)},
     )
@@ -213,11 +215,13 @@ def count(
 
 def _count_pieces(delays: list[DelayCounts | None], rows: _Rows, *, window: Window, now: datetime, grid: Grid) -> None:
     start, length = window.start.timestamp(), window.length.total_seconds()
-    place = np.clip(((rows.times - start) / length * len(delays)).astype(np.int64), 0, len(delays) - 1)
     some_never = bool(rows.never.any())
+    place = np.zeros(1, np.int64)
+    if len(delays) > 1:
+        place = np.clip(((rows.times - start) / length * len(delays)).astype(np.int64), 0, len(delays) - 1)
     for piece in np.flatnonzero(np.bincount(place, minlength=len(delays))).tolist():
         alone = len(delays) == 1 and not some_never
-        mine: Any = slice(None) if alone else (place == piece) & ~rows.never
+        mine: Any = slice(None) if alone else np.flatnonzero((place == piece) & ~rows.never)
         found = count_delays(
             rows.landed[mine] - rows.times[mine],
             rows.labels[mine],
