@@ -73,8 +73,8 @@ def history_from(spec: ColumnSpec, windows: Counts, groups: Counts | None = None
 
 # --- 1: false alarms -----------------------------------------------------------------------------
 
-FEWEST, MOST = 4000, 20_000
-"""Windows that a cell tests: doubled until each level's interval lies on one side of its bound."""
+STEPS = (4000, 8000, 16_000, 128_000, 512_000)
+"""Windows that a cell tests: the next more until each level's interval lies on one side of its bound."""
 LOOSE = ("AR(1) 0.9", 30)
 """Rows this dependent, known from no more windows, may reach four times the nominal share; all others twice."""
 
@@ -131,13 +131,12 @@ def false_alarms(kind: str, n: int, baseline: int, *, scale: float = 1.0) -> Cel
     rng = np.random.default_rng([SEED, hash_of(kind), n, baseline])
     per = 1 if baseline <= n else 4
     p_values: list[list[float]] = []
-    while True:
-        wanted = min(max(int(FEWEST * scale), 2 * len(p_values) * per), max(int(MOST * scale), 1)) // per
-        while len(p_values) < wanted:
+    for windows in STEPS:
+        while len(p_values) * per < max(windows * scale, per):
             tests = _windows_of(rng, kind, n, baseline, per=per)
             p_values.append([test.p_value if test.can_tell else 1.0 for test in tests])
         cell = Cell(kind, n, baseline, _known(n, baseline, kind), np.array(p_values), 0.0, 0.0)
-        if cell.decided() or cell.p.size > (MOST * scale) - per:
+        if cell.decided():
             break
     told = np.array([test.can_tell for _ in range(40) for test in _windows_of(rng, kind, n, baseline, per=1)])
     exact = float(np.quantile(cell.p, ALPHAS[0]))

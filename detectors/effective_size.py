@@ -204,10 +204,11 @@ def _centres(windows: IntArray, groups: IntArray | None) -> FloatArray:
     """The shares that each window is held against: of all windows together, or of those of its phase."""
     if groups is None:
         return np.broadcast_to(windows.sum(axis=0) / windows.sum(), windows.shape)
-    phases, place = np.unique(groups, return_inverse=True)
-    sums = np.zeros((len(phases), windows.shape[1]))
-    np.add.at(sums, place, windows)
-    shares: FloatArray = (sums / sums.sum(axis=1, keepdims=True))[place]
+    order = np.argsort(groups, kind="stable")
+    begins = np.flatnonzero(np.diff(groups[order], prepend=groups[order[0]] - 1))
+    sums = np.add.reduceat(windows[order], begins, axis=0)
+    shares = np.empty(windows.shape)
+    shares[order] = np.repeat(sums / sums.sum(axis=1, keepdims=True), np.diff(begins, append=len(order)), axis=0)
     return shares
 
 

@@ -15,7 +15,7 @@ import itertools
 import math
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -223,8 +223,36 @@ class JointChange:
     also: list[tuple[tuple[str, ...], float, float]]
 
 
+@dataclass(frozen=True, eq=False)
+class Usual:
+    """What some windows agree on, and how far they scatter about it: as small for a thousand windows as for one."""
+
+    n_windows: int
+    pairs: _Agreed | None
+    shapes: _Agreed | None
+
+    def __len__(self) -> int:
+        return self.n_windows
+
+
+def usual(windows: Iterable[Correlations], like: Correlations) -> Usual:
+    """Sum up some windows, as far as they know the columns of the window ``like``.
+
+    Windows that lack one of its columns do not count; nor, for the interactions, those with other ones.
+    """
+    pairs, shapes, n_windows = [], [], 0
+    for window in windows:
+        n_windows += 1
+        found = _aligned(window, like.names)
+        if found is not None:
+            pairs.append(found)
+        if window.shapes is not None and like.shapes is not None and window.shapes.names == like.shapes.names:
+            shapes.append(window.shapes)
+    return Usual(n_windows, _agreed(pairs), _agreed(shapes))
+
+
 def correlation_change(
-    reference: Sequence[Correlations],
+    reference: Sequence[Correlations] | Usual,
     current: Correlations,
     *,
     history: Sequence[Correlations] = (),
@@ -239,7 +267,7 @@ def correlation_change(
     Parameters
     ----------
     reference
-        The baseline's windows, each as :func:`correlations` measured it.
+        The baseline's windows, each as :func:`correlations` measured it, or all of them summed up.
     history
         Windows since then that were fine: where there are more of them, φ is taken from these.  With one window of
         either, φ is 1: rows are taken as independent.
@@ -262,12 +290,12 @@ def correlation_change(
     """
     if len(current.names) < 2:
         return None
-    aligned, since = ([_aligned(each, current.names) for each in side] for side in (reference, history))
-    return _change(_table(aligned), current, history=_table(since), alpha=alpha, scale=np.tanh)
+    before, since = (_summed_up(side, current).pairs for side in (reference, history))
+    return _change(before, current, history=since, alpha=alpha, scale=np.tanh)
 
 
 def interaction_change(
-    reference: Sequence[Correlations],
+    reference: Sequence[Correlations] | Usual,
     current: Correlations,
     *,
     history: Sequence[Correlations] = (),
@@ -294,19 +322,19 @@ def interaction_change(
     """
     if current.shapes is None:
         return None
-    names = current.shapes.names
-    before, since = (
-        _table([each.shapes for each in side if each.shapes is not None and each.shapes.names == names])
-        for side in (reference, history)
-    )
+    before, since = (_summed_up(side, current).shapes for side in (reference, history))
     return _change(before, current.shapes, history=since, alpha=alpha, scale=np.asarray)
 
 
+def _summed_up(windows: Sequence[Correlations] | Usual, like: Correlations) -> Usual:
+    return windows if isinstance(windows, Usual) else usual(windows, like)
+
+
 def _change(
-    kept: _Table | None,
+    kept: _Agreed | None,
     current: Correlations | Interactions,
     *,
-    history: _Table | None,
+    history: _Agreed | None,
     alpha: float,
     scale: Callable[[FloatArray], FloatArray],
 ) -> JointChange | None:
@@ -316,7 +344,7 @@ def _change(
     usable = (kept.total > 0) & np.isfinite(current.z)
     if not usable.any():
         return None
-    wide = history if history is not None and len(history.z) > len(kept.z) else kept
+    wide = history if history is not None and history.n_windows > kept.n_windows else kept
     spread, freedom = _spread(wide)
     centre, total = kept.centre, kept.total
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -346,39 +374,42 @@ def _change(
 
 
 @dataclass(frozen=True, eq=False)
-class _Table:
-    """Windows side by side: ``z`` and ``weight`` (rows; 0: not known), shape ``(W, P)``, and what they agree on."""
+class _Agreed:
+    """What windows agree on, each array of shape ``(P,)``.
 
-    z: FloatArray
-    weight: FloatArray
+    ``total`` counts rows, ``centre`` is the mean over them; ``variance`` as of one row, ``scatter`` the sum of the
+    squared deviations of windows in its units, and ``known`` the windows in which a pair is known.
+    """
+
+    n_windows: int
     total: FloatArray
     centre: FloatArray
     variance: FloatArray
+    scatter: FloatArray
+    known: IntArray
 
 
-def _table(windows: Sequence[Correlations | Interactions | None]) -> _Table | None:
-    kept = [window for window in windows if window is not None]
-    if not kept:
+def _agreed(windows: Sequence[Correlations] | Sequence[Interactions]) -> _Agreed | None:
+    if not windows:
         return None
-    z = np.stack([window.z for window in kept])
-    weight = np.where(np.isfinite(z), np.stack([window.n for window in kept]), 0).astype(np.float64)
+    z = np.stack([window.z for window in windows])
+    weight = np.where(np.isfinite(z), np.stack([window.n for window in windows]), 0).astype(np.float64)
     total = weight.sum(axis=0)
     z = np.nan_to_num(z)
     with np.errstate(invalid="ignore", divide="ignore"):
         centre = (weight * z).sum(axis=0) / total
-        variance = (weight * np.nan_to_num(np.stack([window.variance for window in kept]))).sum(axis=0) / total
-    return _Table(z, weight, total, centre, variance)
+        variance = (weight * np.nan_to_num(np.stack([window.variance for window in windows]))).sum(axis=0) / total
+        scatter = np.nan_to_num((weight * (z - centre) ** 2).sum(axis=0) / variance)
+    return _Agreed(len(windows), total, centre, variance, scatter, np.count_nonzero(weight, axis=0))
 
 
-def _spread(table: _Table) -> tuple[FloatArray, float]:
+def _spread(kept: _Agreed) -> tuple[FloatArray, float]:
     """Overdispersion of each pair between windows, and the degrees of freedom that it stands on."""
-    if len(table.z) < 2:
-        return np.ones(table.z.shape[1]), math.inf
-    with np.errstate(invalid="ignore", divide="ignore"):
-        scatter = np.nan_to_num((table.weight * (table.z - table.centre) ** 2).sum(axis=0) / table.variance)
-    own = np.maximum(np.count_nonzero(table.weight, axis=0) - 1, 0)
-    common = max(1.0, float(scatter.sum() / max(1, own.sum())))
-    drawn = (_SHRINK * common + scatter) / (_SHRINK + own)
+    if kept.n_windows < 2:
+        return np.ones(len(kept.total)), math.inf
+    own = np.maximum(kept.known - 1, 0)
+    common = max(1.0, float(kept.scatter.sum() / max(1, own.sum())))
+    drawn = (_SHRINK * common + kept.scatter) / (_SHRINK + own)
     return np.maximum(drawn, 1.0), float(_SHRINK + np.median(own))
 
 
@@ -437,7 +468,7 @@ def from_bytes(blob: bytes) -> Correlations:
     except (struct.error, zlib.error, ValueError, UnicodeDecodeError) as error:
         raise ProfileError("cannot read stored correlations: their bytes are damaged") from error
     counts: IntArray = n.astype(np.int64)
-    z, variance = np.split(numbers.astype(np.float64), 2)
+    z, variance = numbers.astype(np.float64).reshape(2, held)
     shapes = Interactions(tuple(names[:SHAPED]), counts[pairs:], z[pairs:], variance[pairs:]) if held > pairs else None
     if held < pairs or (shapes is not None and len(shapes.named()) != held - pairs):
         raise ProfileError("cannot read stored correlations: their bytes are damaged")

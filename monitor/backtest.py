@@ -21,7 +21,7 @@ from detectors.classification import Measure, performance
 from detectors.multivariate import Correlations
 from detectors.profiles import CategoricalProfile, Column, ColumnProfile, NumericProfile, NumericSpec, merge_all
 from detectors.score_labels import ScoreLabels
-from monitor import alerting, baselines, checks, grouping, incidents, joint
+from monitor import alerting, baselines, checks, grouping, incidents, joint, usual
 from monitor import run as story
 from monitor.config import Config, ModelConfig, RangeBaseline, parse_duration
 from monitor.counting import WindowCounts
@@ -479,10 +479,11 @@ class Replay:
         if counts.columns:
             reference = baselines.reference(self.baseline, self.config, store=store, window=window)
             same = [self.rows[at] for at in checks.same_times(window) if at in self.rows]
+            seen = _together(kept)
             results += [
                 checks.volume(scope, counts.n_rows, list(self.rows.values())[-30:], same_time=same),
                 *story.judge_counts(scope, reference, counts, previous=story.previous_score(store, self.name, window)),
-                *joint.joint_drift(scope, story.known_together(store, self.name, self.model, window), _together(kept)),
+                *joint.joint_drift(scope, usual.together(store, self.config, self.baseline, window, seen), seen),
             ]
             if counts.n_rows:
                 self.rows[window.start] = counts.n_rows

@@ -120,7 +120,7 @@ def build(
     model = config.models[name]
     span = reference_span(model, window)
     cut = _cuts(config, model, span) if span is not None else [UNDATED]
-    cut = [part for part in cut if not _excluded(model, part, config.zone)]
+    cut = [part for part in cut if not is_excluded(model, part, config.zone)]
 
     def rows_of(part: Window | None) -> InputStream:
         if span is None:
@@ -257,7 +257,7 @@ def _normal(baseline: Baseline, config: Config, *, store: Store, span: Window, w
     if isinstance(model.baseline, RollingBaseline) and model.baseline.exclude_alerting:
         bad = alerting_windows(store, baseline.model, span)
         kept = [p for p in kept if p.window.start not in bad] or kept
-    kept = [p for p in kept if not _excluded(model, p.window, config.zone)] or kept
+    kept = [p for p in kept if not is_excluded(model, p.window, config.zone)] or kept
     profiles = _by_key(baseline, kept)
     frozen = not isinstance(model.baseline, RollingBaseline)
     n_windows = len({p.window.start for p in kept})
@@ -442,7 +442,7 @@ def _season(model: ModelConfig, history: History, spans: Sequence[Window], zone:
     return choose(history.bins, known)
 
 
-def _excluded(model: ModelConfig, window: Window, zone: ZoneInfo) -> bool:
+def is_excluded(model: ModelConfig, window: Window, zone: ZoneInfo) -> bool:
     """Whether a window touches a day that the config leaves out of the normal."""
     if not isinstance(model.baseline, RollingBaseline | RangeBaseline) or not model.baseline.exclude:
         return False

@@ -437,7 +437,7 @@ def _by_chance(metric: str, limit: float | None, test: ChangeTest | None, *, n: 
         return test.law.p_value(limit)
     if metric == "ks":
         worth = max(1.0, test.bias_factor)
-        return ks_p_value(limit, max(2, round(n / worth)), m=max(2, round(m / worth)))
+        return ks_p_value(limit, max(2, round(n / worth)), m=max(2, round(m / worth)), exact=False)
     return None
 
 

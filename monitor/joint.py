@@ -17,6 +17,7 @@ import pyarrow as pa
 from detectors.multivariate import (
     Correlations,
     JointChange,
+    Usual,
     correlation_change,
     correlations,
     interaction_change,
@@ -135,7 +136,7 @@ def stored(model: str, window: Window, measured: Correlations | None) -> list[St
 class Known:
     """What a window's correlations are compared with: the baseline's windows, and the fine ones since."""
 
-    reference: Sequence[Correlations]
+    reference: Sequence[Correlations] | Usual
     history: Sequence[Correlations] = ()
 
 
@@ -144,7 +145,7 @@ def joint_drift(scope: Scope, known: Known, current: Correlations | None) -> lis
 
     The two tests share the part of the budget.
     """
-    if current is None or not known.reference:
+    if current is None or not len(known.reference):
         return []
     evidence = Evidence(scope, "joint", 2)
     alpha = evidence.alpha(confirm=1)

@@ -21,7 +21,7 @@ from typing import Any, cast
 from detectors.effective_size import MIN_WINDOWS
 from detectors.multivariate import Correlations
 from detectors.profiles import CategoricalProfile, NumericProfile, spec_to_bytes
-from monitor import alerting, baselines, checks, incidents, joint, schedule
+from monitor import alerting, baselines, checks, incidents, joint, schedule, usual
 from monitor import run as story
 from monitor.backfill import Advance
 from monitor.baselines import Reference
@@ -209,7 +209,9 @@ class _Rejudging:
                 previous=story.previous_score(self.store, self.name, row.window),
                 top=checks.top_features(ranks, self.model.drift.top),
             ),
-            *joint.joint_drift(scope, story.known_together(ahead, self.name, self.model, row.window), together),
+            *joint.joint_drift(
+                scope, usual.together(ahead, self.service.config, reference.baseline, row.window, together), together
+            ),
             *_carried(scope, [r for r in stored if r.of_versions]),
         ]
 
@@ -307,7 +309,7 @@ class _Rejudging:
 class Ahead:
     """The store, with what windows say now in place of what a job has stored of them.
 
-    It answers the questions that :mod:`monitor.baselines` and :func:`monitor.run.known_together` ask of a store.
+    It answers the questions that :mod:`monitor.baselines` and :mod:`monitor.usual` ask of a store.
     """
 
     def __init__(self, store: Store, job: Job) -> None:

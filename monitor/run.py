@@ -31,6 +31,7 @@ from monitor import (
     pairs,
     passes,
     schedule,
+    usual,
 )
 from monitor import labels as late
 from monitor.baselines import NoBaselineError
@@ -180,7 +181,9 @@ def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
         *judge_counts(
             scope, reference, counts, previous=previous_score(service.store, claim.model, claim.window), top=top
         ),
-        *joint.joint_drift(scope, known_together(service.store, claim.model, model, claim.window), together),
+        *joint.joint_drift(
+            scope, usual.together(service.store, service.config, baseline, claim.window, together), together
+        ),
     ]
     profiles = baselines.stored_profiles(claim.model, claim.window, counts, baseline.columns)
     profiles += joint.stored(claim.model, claim.window, together)
@@ -376,18 +379,6 @@ def without_baseline(scope: checks.Scope, mark: str, why: str) -> Seen:
     """A window before there is anything to compare with: an answer, not an error."""
     result = scope.result(Check.FEATURE_DRIFT, "psi", value=None, verdict=Verdict.CANNOT_TELL, detail={"reason": why})
     return Seen(RunState.INSUFFICIENT, 0, why, mark, [result])
-
-
-def known_together(store: Store, name: str, model: ModelConfig, window: Window) -> joint.Known:
-    """How features went together in the baseline's windows, and in the fine ones of late."""
-    span = baselines.reference_span(model, window) or baselines.UNDATED
-    since = window.start - window.length * joint.HISTORY
-    seen = [store.results(name, metric=metric, start=since, end=window.start) for metric in joint.METRICS]
-    bad = {result.window.start for results in seen for result in results if result.verdict is Verdict.ALERT}
-    return joint.Known(
-        joint.of(store.profiles(name, start=span.start, end=span.end, columns=[joint.JOINT]), bad),
-        joint.of(store.profiles(name, start=since, end=window.start, columns=[joint.JOINT]), bad),
-    )
 
 
 def previous_score(store: Store, name: str, window: Window) -> dict[str, ColumnProfile]:

@@ -372,6 +372,15 @@ def test_ks_p_values_of_large_samples_are_scipys(n, m):
         assert ks_p_value(distance, n, m=m) == pytest.approx(stats.kstwo.sf(distance, size), rel=2e-3)
 
 
+@pytest.mark.parametrize(("n", "m"), [(1, 7), (6, 9), (40, 60), (97, 401), (600, 80)])
+def test_ks_p_values_of_small_samples_are_scipys_exact_ones(n, m):
+    rng = np.random.default_rng(12)
+    for shift in (0.0, 0.3, 1.0):
+        one, other = rng.standard_normal(n), rng.standard_normal(m) + shift
+        known = stats.ks_2samp(one, other, method="exact")
+        assert ks_p_value(known.statistic, n, m=m) == pytest.approx(known.pvalue, rel=1e-8)
+
+
 @pytest.mark.parametrize("module", ["detectors.psi", "detectors.jensen_shannon"])
 def test_examples_in_docstrings_run(module):
     outcome = doctest.testmod(sys.modules[module])

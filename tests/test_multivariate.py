@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -18,12 +19,16 @@ from detectors.multivariate import (
     from_bytes,
     interaction_change,
     to_bytes,
+    usual,
 )
 from detectors.profiles import FloatArray, ProfileError
+from monitor.backtest import Memory
 from monitor.checks import Scope
 from monitor.config import Config
-from monitor.joint import Known, Sampled, joint_drift
-from monitor.models import Verdict, Window
+from monitor.joint import JOINT, Known, Sampled, joint_drift
+from monitor.models import Baseline, StoredProfile, Verdict, Window
+from monitor.store import Store
+from monitor.usual import together
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "sets"
 NAMES = list("abcdefgh")
@@ -253,12 +258,49 @@ def test_constant_and_empty_columns_have_no_correlation() -> None:
     assert np.isfinite(z[13:]).all()
 
 
+def test_windows_that_were_summed_up_say_the_same() -> None:
+    rng = np.random.default_rng(22)
+    windows, current = [measured(rows(rng, 400, "entities")) for _ in range(9)], measured(rows(rng, 400))
+    summed = usual(windows, current)
+    assert len(summed) == 9
+    for test in (correlation_change, interaction_change):
+        assert test(summed, current) == test(windows, current)
+
+
 def test_columns_that_only_one_side_has_are_left_out() -> None:
     rng = np.random.default_rng(19)
     values = rows(rng, 500)
     part = correlations(["c", "a"], values[:, [2, 0]])
     assert changed([measured(values)], part).value == pytest.approx(0, abs=1e-5)
     assert correlation_change([part], measured(values)) is None
+
+
+class Counting(Memory):
+    """Stored windows that tell how many were read."""
+
+    read = 0
+
+    def profiles(self, *args: Any, **options: Any) -> list[StoredProfile]:
+        found = super().profiles(*args, **options)
+        self.read += len(found)
+        return found
+
+
+def test_a_frozen_baseline_is_summed_up_once_and_without_its_excluded_days() -> None:
+    rng = np.random.default_rng(23)
+    days = [Window(START + timedelta(days=k), START + timedelta(days=k + 1)) for k in range(90)]
+    store = Counting([StoredProfile("m", day, JOINT, measured(rows(rng, 300))) for day in days], [])
+    normal = {"from": START, "to": days[50].start, "exclude": ["2024-01-03"]}
+    config = Config.model_validate(
+        {"sources": {"main": "sqlite:///x.db"}, "models": {"m": {"table": "t", "time": "at", "baseline": normal}}}
+    )
+    baseline = Baseline(1, "m", "x", START, "", Window(START, days[50].start), 0, {})
+    current = measured(rows(rng, 300))
+    known = [together(cast("Store", store), config, baseline, day, current) for day in days[80:]]
+    assert [len(each.reference) for each in known] == [49] * 10
+    assert [len(each.history) for each in known] == [30] * 10
+    assert store.read == 50 + 10 * 30
+    assert together(cast("Store", store), config, baseline, days[80], None).reference == []
 
 
 # --- the sample -------------------------------------------------------------------------------------
