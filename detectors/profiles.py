@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 MAX_HEAVY_UNSEEN = 64
 """How many never-seen categories a profile remembers by name."""

@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.intervals import Interval, wilson
-from detectors.profiles import FloatArray
+from detectors.profiles import BoolArray, FloatArray
 
-BoolArray = npt.NDArray[np.bool_]
 ObjectArray = npt.NDArray[np.object_]
 Kind = Literal[
     "none",

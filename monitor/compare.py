@@ -1,9 +1,9 @@
 """Champion and challengers on the same requests: how often they agree, and which of them is right more often.
 
-Agreement is told of each window as soon as its rows are in.  Which version is better is told of all windows so far
-whose labels are complete, taken in the order of time and each as a whole: which labels land first can then not favour
-a version.  The interval is valid at every look (`detectors/paired.py`).  What is kept of a window are sums, so that
-labels that land in one window rescan no other.
+Agreement is told of each window as soon as its rows are in. Which version is better is told of all windows so far whose
+labels are complete, taken in the order of time and each as a whole: which labels land first can then not favour a
+version. Each label of the model is compared apart. The interval is valid at every look (`detectors/paired.py`). What is
+kept of a window are sums, so that labels that land in one window rescan no other.
 """
 
 from __future__ import annotations
@@ -20,13 +20,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from detectors import paired
-from detectors.paired import Answers, Difference, PairCounts, count_pairs, difference, discordant, merge_all
+from detectors.paired import (
+    Answers,
+    Difference,
+    PairCounts,
+    count_classes,
+    count_numbers,
+    count_pairs,
+    difference,
+    discordant,
+    merge_all,
+)
 from monitor import counting, schedule
 from monitor.checks import Scope
 from monitor.config import CompareConfig, ModelConfig
+from monitor.label_tasks import column_of, label_name
 from monitor.messages import moment, operator
 from monitor.models import DECISION, PAIRS, SCORE, Check, Message, Result, Roles, StoredProfile, Verdict, Window
-from monitor.sources import KEY, LABEL, VERSION, Source, by_rows, read_versions, shadow_name
+from monitor.outcomes import coded, of_label
+from monitor.sources import CLASS_SCORES, KEY, LABEL, NEVER, VERSION, Source, by_rows, read_versions, shadow_name
 from monitor.store import ALL, Store
 
 Floats = npt.NDArray[np.float64]
@@ -35,13 +47,16 @@ MOST_CHALLENGERS = 10
 _PERCENTILES = (5, 25, 50, 75, 95)
 _WORDS = {
     "error": "error rate", "brier": "Brier score", "log_loss": "log loss", "precision": "precision",
-    "recall": "recall", "value": "value of a decision",
+    "recall": "recall", "value": "value of a decision", "absolute_error": "mean absolute error",
+    "squared_error": "mean squared error",
 }  # fmt: skip
 _POINTS = frozenset({"error", "precision", "recall"})
+_IN_UNITS = frozenset({"absolute_error", "squared_error", "value"})
 _REASONS = {
     "no_labels": "no labels yet",
     "no_pairs": "no request was answered by both",
     "no_decisions": "no request has a decision of both",
+    "no_predictions": "no labelled request has a number of both",
     "no_positives": "no positive label yet",
     "no_positive_decisions": "a version has not decided positively yet",
     "scores_are_no_probabilities": "a score is missing, or lies outside of 0 to 1",
@@ -90,7 +105,8 @@ def count_window(source: Source, model: ModelConfig, roles: Roles, window: Windo
 
 def _narrow(batch: pa.RecordBatch) -> pa.Table:
     """What is held of a window's rows until they are paired."""
-    names = [n for n in batch.schema.names if n in (KEY, VERSION, SCORE, DECISION, LABEL) or n.startswith("__shadow_")]
+    kept = (KEY, VERSION, SCORE, DECISION, LABEL, NEVER)
+    names = [n for n in batch.schema.names if n in kept or n.startswith(("__shadow_", CLASS_SCORES))]
     return pa.table({name: batch.column(name) for name in names})
 
 
@@ -146,11 +162,9 @@ def _paired_by_key(
     place = place.combine_chunks() if isinstance(place, pa.ChunkedArray) else place
     both = second.filter(pc.is_valid(place))
     mine = first.take(place.drop_null())
-    labels = _column(mine, LABEL)
-    labels = np.where(np.isnan(labels), _column(both, LABEL), labels)
-    answers = [_answers(mine, model, champion), _answers(both, model, challenger)]
     n_both = both.num_rows
-    return _pairing(names, answers, labels, only=(n[0] - n_both, n[1] - n_both), mature=mature)
+    sides = [Side(mine, champion), Side(both, challenger)]
+    return _pairing(names, sides, model, only=(n[0] - n_both, n[1] - n_both), mature=mature)
 
 
 def _columns_apart(
@@ -163,36 +177,110 @@ def _columns_apart(
         if table is None:
             pairings.append(Pairing(champion, name, paired.nothing()))
             continue
-        mine = _answers(table, model, champion)
-        other = _answers(table, model, name, shadow=True)
-        said = [~(np.isnan(each.scores) & np.isnan(each.decisions)) for each in (mine, other)]
-        both = said[0] & said[1]
-        answers = [Answers(each.scores[both], each.decisions[both]) for each in (mine, other)]
+        said = [_has_said(side, model) for side in (Side(table, champion), Side(table, name, shadow=True))]
         only = (int((said[0] & ~said[1]).sum()), int((said[1] & ~said[0]).sum()))
-        labels = _column(table, LABEL)[both]
-        pairings.append(_pairing((champion, name), answers, labels, only=only, mature=mature))
+        both = table.filter(pa.array(said[0] & said[1]))
+        sides = [Side(both, champion), Side(both, name, shadow=True)]
+        pairings.append(_pairing((champion, name), sides, model, only=only, mature=mature))
     return Compared(pairings)
 
 
+@dataclass(frozen=True)
+class Side:
+    """The rows of the requests that both answered, and under which names they hold what one version said."""
+
+    table: pa.Table
+    version: str
+    shadow: bool = False
+
+    def column(self, role: str) -> str:
+        if self.shadow:
+            return shadow_name(self.version, role)
+        return {"score": SCORE, "decision": DECISION}.get(role, role)
+
+    def numbers(self, role: str) -> Floats:
+        return _column(self.table, self.column(role))
+
+    def classes(self, role: str, places: dict[str, int]) -> npt.NDArray[np.int64]:
+        name = self.column(role)
+        if name not in self.table.column_names:
+            return np.full(self.table.num_rows, -1)
+        return coded(self.table.column(name), places)
+
+
+def _has_said(side: Side, model: ModelConfig) -> npt.NDArray[np.bool_]:
+    if _task(model) == "multiclass":
+        return side.classes("decision", {}) >= 0
+    return ~(np.isnan(side.numbers("score")) & np.isnan(side.numbers("decision")))
+
+
+def _task(model: ModelConfig) -> str:
+    return "binary" if model.labels is None else model.labels.task
+
+
 def _pairing(
-    names: tuple[str, str], answers: Sequence[Answers], labels: Floats, *, only: tuple[int, int], mature: bool
+    names: tuple[str, str], sides: Sequence[Side], model: ModelConfig, *, only: tuple[int, int], mature: bool
 ) -> Pairing:
-    complete = mature or not np.isnan(labels).any()
-    counts = count_pairs(
-        answers[0], answers[1], labels, only_champion=only[0], only_challenger=only[1], complete=complete
-    )
-    moved = answers[1].scores - answers[0].scores
+    """Count the requests that both answered; whether a label can ever be is decided by what the champion did."""
+    count = {"binary": _count_decisions, "multiclass": _count_classes, "regression": _count_numbers}[_task(model)]
+    counts, n_awaited = count(sides, model)
+    counts = replace(counts, only_champion=only[0], only_challenger=only[1], complete=mature or n_awaited == 0)
+    if _task(model) == "multiclass":
+        return Pairing(*names, counts)
+    moved = sides[1].numbers("score") - sides[0].numbers("score")
     moved = moved[np.isfinite(moved)]
     told = np.percentile(moved, _PERCENTILES).tolist() if len(moved) else []
     return Pairing(*names, counts, {f"p{p:02}": value for p, value in zip(_PERCENTILES, told, strict=False)})
 
 
-def _answers(table: pa.Table, model: ModelConfig, version: str, *, shadow: bool = False) -> Answers:
+def _count_decisions(sides: Sequence[Side], model: ModelConfig) -> tuple[PairCounts, int]:
+    """The counts, and how many labels are still to come."""
+    labels = _labels(sides)
+    table = sides[0].table
+    never = np.zeros(len(labels), bool)
+    if NEVER in table.column_names:
+        never = np.asarray(table.column(NEVER).fill_null(False).to_numpy(), dtype=bool)
+        labels = np.where(never, np.nan, labels)
+    counts = count_pairs(_answers(sides[0], model), _answers(sides[1], model), labels, never=never)
+    return counts, int((np.isnan(labels) & ~never).sum())
+
+
+def _count_classes(sides: Sequence[Side], model: ModelConfig) -> tuple[PairCounts, int]:
+    places: dict[str, int] = {}
+    said = [side.classes("decision", places) for side in sides]
+    truth = [coded(side.table.column(LABEL), places) for side in sides]
+    labels = np.where(truth[0] < 0, truth[1], truth[0])
+    told = None if model.labels is None else [_of_the_true(side, labels, places, model.labels.scores) for side in sides]
+    counts = count_classes(said[0], said[1], labels, probabilities=(told[0], told[1]) if told else None)
+    return counts, int((labels < 0).sum())
+
+
+def _of_the_true(
+    side: Side, labels: npt.NDArray[np.int64], places: Mapping[str, int], scores: Mapping[str, str]
+) -> Floats:
+    """The probability that a version gave to the class that came true; NaN where it has no column."""
+    given = np.full(len(labels), np.nan)
+    for name in scores:
+        given = np.where(labels == places.get(str(name), -2), side.numbers(f"{CLASS_SCORES}{name}"), given)
+    return given
+
+
+def _count_numbers(sides: Sequence[Side], _model: ModelConfig) -> tuple[PairCounts, int]:
+    labels = _labels(sides)
+    counts = count_numbers(sides[0].numbers("score"), sides[1].numbers("score"), labels)
+    return counts, int(np.isnan(labels).sum())
+
+
+def _labels(sides: Sequence[Side]) -> Floats:
+    mine, theirs = (_column(side.table, LABEL) for side in sides)
+    return np.where(np.isnan(mine), theirs, mine)
+
+
+def _answers(side: Side, model: ModelConfig) -> Answers:
     """Scores and decisions of one version; a shadow took no decision, so its score and threshold say which it would."""
-    names = [shadow_name(version, "score"), shadow_name(version, "decision")] if shadow else [SCORE, DECISION]
-    scores, decisions = (_column(table, name) for name in names)
+    scores, decisions = side.numbers("score"), side.numbers("decision")
     compare = model.compare
-    threshold = model.threshold if compare is None else compare.thresholds.get(version, model.threshold)
+    threshold = model.threshold if compare is None else compare.thresholds.get(side.version, model.threshold)
     if threshold is not None:
         taken = np.where(np.isnan(scores), np.nan, scores >= threshold)
         decisions = np.where(np.isnan(decisions), taken, decisions)
@@ -205,9 +293,10 @@ def _column(table: pa.Table, name: str) -> Floats:
     return counting.floats(table.column(name))
 
 
-def profiles(name: str, window: Window, compared: Compared) -> list[StoredProfile]:
-    """What of a window's pairs is kept."""
-    return [StoredProfile(name, window, PAIRS, each.counts, each.segment) for each in compared.pairings]
+def profiles(scope: Scope, compared: Compared) -> list[StoredProfile]:
+    """What of a window's pairs is kept, for each label apart."""
+    column = column_of(scope.model, PAIRS)
+    return [StoredProfile(scope.name, scope.window, column, each.counts, each.segment) for each in compared.pairings]
 
 
 # --- what they say ---------------------------------------------------------------------------------
@@ -227,18 +316,22 @@ class SoFar:
 
 
 def judge(scope: Scope, compared: Compared, *, store: Store, now: datetime) -> list[Result]:
-    """Agreement in this window, and paired differences over all requests so far, for each challenger."""
+    """Agreement in this window, and paired differences over all requests so far, for each challenger.
+
+    The model of ``scope`` is seen with one of its labels, as :func:`monitor.label_tasks.views` gives it.
+    """
     kept: dict[str, list[StoredProfile]] = {}
     if scope.model.labels is not None and compared.pairings:
         start = datetime.fromtimestamp(0, tz=scope.window.start.tzinfo)
-        for each in store.profiles(scope.name, start=start, end=scope.window.start, columns=[PAIRS], segment=ALL):
+        column = column_of(scope.model, PAIRS)
+        for each in store.profiles(scope.name, start=start, end=scope.window.start, columns=[column], segment=ALL):
             kept.setdefault(str(each.segment), []).append(each)
     results: list[Result] = []
     for pairing in compared.pairings:
         results += _agreement(scope, pairing, compared.notes)
         if scope.model.labels is not None:
             results += _differences(scope, pairing, so_far(scope, pairing, kept.get(pairing.segment, []), now=now))
-    return results
+    return of_label(scope.model, results)
 
 
 def so_far(scope: Scope, pairing: Pairing, before: Iterable[StoredProfile], *, now: datetime) -> SoFar:
@@ -273,8 +366,12 @@ def _agreement(scope: Scope, pairing: Pairing, notes: Mapping[str, int]) -> list
         ("unpaired_rate", (counts.only_champion + counts.only_challenger) / seen if seen else None, seen,
          {"only_champion": counts.only_champion, "only_challenger": counts.only_challenger, **notes}),
     ]  # fmt: skip
+    left_out = {"regression": "decision_disagreement", "multiclass": "score_difference"}.get(_task(scope.model))
     results = []
     for metric, value, n, more in rows:
+        # Who answered is told once, and not with every label.
+        if metric == left_out or (metric == "unpaired_rate" and label_name(scope.model) is not None):
+            continue
         verdict, detail = Verdict.OK, shared | more
         if value is None:
             verdict = Verdict.NO_DATA
@@ -304,9 +401,10 @@ def _silence(pairing: Pairing) -> str:
 def _differences(scope: Scope, pairing: Pairing, known: SoFar) -> list[Result]:
     compare = scope.model.compare
     worth = {str(outcome): value for outcome, value in scope.model.performance.value.items()}
-    coverage = pairing.counts.n_labelled / pairing.counts.n if pairing.counts.n else None
+    can_be = pairing.counts.n - pairing.counts.n_never
+    coverage = pairing.counts.n_labelled / can_be if can_be else None
     results = []
-    for metric in _metrics(scope.model):
+    for metric in metrics_of(scope.model):
         found = difference(known.counts, metric, worth=worth)
         own = difference(pairing.counts, metric, worth=worth) if known.waiting is None else Difference(None)
         verdict, reason = _verdict(found, pairing, known, min_pairs=compare.min_pairs if compare is not None else 1)
@@ -323,11 +421,19 @@ def _differences(scope: Scope, pairing: Pairing, known: SoFar) -> list[Result]:
             detail |= {"only_challenger_right": only_challenger, "only_champion_right": only_champion}
         told = known.waiting is None and verdict is not Verdict.NO_DATA
         value, interval = (found.value, _interval(found)) if told else (None, None)
-        n = found.n if found.value is not None else known.counts.n_labelled
+        n = found.n if found.value is not None or found.bounds else known.counts.n_labelled
+        if known.counts.n_never:
+            detail["never_labelled"] = known.counts.n_never
+        if told and found.bounds is not None:
+            detail |= {"bounds": "never labelled", "what": between(pairing, metric, found, known.counts.n_never)}
+            detail |= {"bounds_with_chance": list(interval)} if interval is not None else {}
+            interval = found.bounds
+        if told and reason != _WIDE and verdict is not Verdict.CANNOT_TELL and found.value is not None:
+            detail["what"] = said(pairing, metric, found)
         if reason:
             detail["reason"] = reason
-        elif found.value is not None:
-            detail |= {"standing": standing(metric, found), "what": said(pairing, metric, found)}
+        elif told:
+            detail["standing"] = standing(metric, found)
         results.append(
             scope.result(
                 Check.PERFORMANCE, f"{metric}_difference", segment=f"version={pairing.challenger}",
@@ -338,8 +444,17 @@ def _differences(scope: Scope, pairing: Pairing, known: SoFar) -> list[Result]:
     return results
 
 
-def _metrics(model: ModelConfig) -> list[str]:
-    return [str(metric) for metric in model.compare.metrics] if model.compare is not None else []
+def metrics_of(model: ModelConfig) -> list[str]:
+    """The differences that are computed of the label at hand, the one that matters most first."""
+    if model.compare is None:
+        return []
+    there = [
+        str(metric) for metric in model.compare.of_task(model.labels.task if model.labels is not None else "binary")
+    ]
+    lacking = set() if model.performance.value else {"value"}
+    if model.labels is not None and model.labels.task == "multiclass" and not model.labels.scores:
+        lacking.add("log_loss")
+    return [metric for metric in there if metric not in lacking]
 
 
 def _interval(found: Difference) -> tuple[float, float] | None:
@@ -348,19 +463,24 @@ def _interval(found: Difference) -> tuple[float, float] | None:
     return found.low, found.high
 
 
-def _verdict(found: Difference, pairing: Pairing, known: SoFar, *, min_pairs: int) -> tuple[Verdict, str]:
+_WIDE = "it could be either, whatever the labels that can never be"
+
+
+def _verdict(found: Difference, pairing: Pairing, known: SoFar, *, min_pairs: int) -> tuple[Verdict, str]:  # noqa: PLR0911
     own = pairing.counts
     if not own.n:
         return Verdict.NO_DATA, _silence(pairing)
     if known.waiting is not None:
-        share = own.n_labelled / own.n
+        share = own.n_labelled / max(1, own.n - own.n_never)
         which = "this window" if not own.complete else f"the window from {moment(known.waiting.start)}"
         return Verdict.CANNOT_TELL, f"labels of {which} are still landing ({share:.0%} of this one so far)"
-    if found.value is None:
+    if found.value is None and found.bounds is None:
         verdict = Verdict.NO_DATA if found.reason in ("no_labels", "no_pairs") else Verdict.CANNOT_TELL
         return verdict, _REASONS.get(found.reason, found.reason)
     if known.counts.n_labelled < min_pairs:
         return Verdict.CANNOT_TELL, f"{known.counts.n_labelled} labelled requests, compare.min_pairs is {min_pairs}"
+    if found.bounds is not None and beyond_zero(found) == 0:
+        return Verdict.CANNOT_TELL, _WIDE if found.low is not None else "no interval is offered for these bounds"
     if _interval(found) is None:
         return Verdict.CANNOT_TELL, "too few requests for an interval"
     return (Verdict.OK if beyond_zero(found) == 0 else Verdict.WARN), ""
@@ -382,15 +502,31 @@ def standing(metric: str, found: Difference) -> str:
 def said(pairing: Pairing, metric: str, found: Difference) -> str:
     """``v4 beside v3 on 12,345 same requests: error rate −1.2 points [−2.0, −0.4], better``."""
     value, low, high = (_number(metric, each or 0.0) for each in (found.value, found.low, found.high))
-    unit = " points" if metric in _POINTS else ""
     return (
         f"{pairing.challenger} beside {pairing.champion} on {found.n:,} same requests: {_WORDS[metric]} "
-        f"{value}{unit} [{low}, {high}], {standing(metric, found)}"
+        f"{value}{_unit(metric)} [{low}, {high}], {standing(metric, found)}"
     )
 
 
+def between(pairing: Pairing, metric: str, found: Difference, n_never: int) -> str:
+    """The same where requests that can never be labelled leave bounds: what it is whatever their labels would be."""
+    low, high = found.bounds or (0.0, 0.0)
+    words = (
+        f"{pairing.challenger} beside {pairing.champion} on {found.n:,} same requests, {n_never:,} of which can never "
+        f"be labelled: {_WORDS[metric]} between {_number(metric, low)} and {_number(metric, high)}{_unit(metric)}"
+    )
+    if _interval(found) is None:
+        return words
+    with_chance = f"{words}; with chance {_number(metric, found.low or 0.0)} to {_number(metric, found.high or 0.0)}"
+    return f"{with_chance}, {standing(metric, found)}" if beyond_zero(found) else with_chance
+
+
+def _unit(metric: str) -> str:
+    return " points" if metric in _POINTS else ""
+
+
 def _number(metric: str, value: float) -> str:
-    text = f"{value * 100:+.2f}" if metric in _POINTS else f"{value:+.4f}"
+    text = f"{value * 100:+.2f}" if metric in _POINTS else f"{value:+.4g}" if metric in _IN_UNITS else f"{value:+.4f}"
     return text.replace("-", "−")
 
 
@@ -406,7 +542,10 @@ def news(scope: Scope, results: Iterable[Result]) -> list[tuple[str, Message]]:
     """
     if scope.model.compare is None or not scope.model.compare.alert:
         return []
-    first = f"{_metrics(scope.model)[0]}_difference"
+    metrics, label = metrics_of(scope.model), label_name(scope.model)
+    if not metrics:
+        return []
+    first, of = f"{metrics[0]}_difference", "" if label is None else f" on {label}"
     found = []
     for result in results:
         detail = result.detail
@@ -414,12 +553,13 @@ def news(scope: Scope, results: Iterable[Result]) -> list[tuple[str, Message]]:
             continue
         version, versus = detail["version"], detail["versus"]
         message = operator(
-            f"{scope.name}: {version} is {detail['standing']} than {versus}",
+            f"{scope.name}: {version} is {detail['standing']} than {versus}{of}",
             f"{detail['what']}. The interval is valid at every look; it is told once.",
             model=scope.name,
             window=scope.window,
             severity=Verdict.WARN,
             thread_key=f"compare|{scope.name}|{versus}|{version}",
         )
-        found.append((f"compare:{scope.name}:{versus}:{version}:{first}:{detail['standing']}", message))
+        mark = first if label is None else f"{label}:{first}"
+        found.append((f"compare:{scope.name}:{versus}:{version}:{mark}:{detail['standing']}", message))
     return found

@@ -14,10 +14,12 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 from monitor.config import (
+    COMPARE_METRICS,
     EITHER_WAY,
     FALLING_IS_WORSE,
     TASK_METRICS,
     UNBOUNDED,
+    CompareConfig,
     Config,
     Destination,
     DriftLimits,
@@ -373,6 +375,23 @@ def _compare(model: ModelConfig, _known: Known, where: Where) -> Iterator[Findin
         for name in compare.thresholds:
             if name not in named:
                 yield Finding((*here, "thresholds", name), *unknown("version", name, named))
+    yield from _compared_labels(model, compare, here)
     if "value" in compare.metrics and not model.performance.value:
         at = compare.metrics.index("value")
         yield Finding((*here, "metrics", at), "`value` needs `performance.value`: what each outcome is worth")
+
+
+def _compared_labels(model: ModelConfig, compare: CompareConfig, here: Where) -> Iterator[Finding]:
+    labels = model.labels
+    known = {} if labels is None else {each.name: each for each in labels.also}
+    for version, columns in compare.shadow.items():
+        for name in columns.also:
+            if name not in known:
+                yield Finding((*here, "shadow", version, "also", name), *unknown("label", name, known))
+    tasks: set[Task] = {"binary"} if labels is None else {labels.task, *(each.task for each in labels.also)}
+    for at, metric in enumerate(compare.metrics):
+        if not any(metric in COMPARE_METRICS[task] for task in tasks):
+            there = [each for task in sorted(tasks) for each in COMPARE_METRICS[task]]
+            hint = f"there is {_listed(there)}"
+            words = f"'{metric}' is not for {' or '.join(sorted(tasks))} labels"
+            yield Finding((*here, "metrics", at), words, hint, if_written=True)

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
-from monitor.config import LabelConfig, ModelConfig, PerformanceConfig, ScoreConfig
+from monitor.config import (
+    CompareConfig,
+    FurtherLabel,
+    LabelConfig,
+    ModelConfig,
+    PerformanceConfig,
+    SaidColumns,
+    ScoreConfig,
+    ShadowColumns,
+    Task,
+)
 from monitor.models import Roles
 
 
@@ -12,7 +23,8 @@ def views(model: ModelConfig) -> list[ModelConfig]:
     """The model with its own label, then with each of ``labels.also`` in its place; empty without labels."""
     if model.labels is None:
         return []
-    found = [model]
+    compare = _compared(model.compare, model.labels.task, lambda columns: columns)
+    found = [model.model_copy(update={"compare": compare}) if compare is not model.compare else model]
     for further in model.labels.also:
         own = further.performance or PerformanceConfig(min_labels=model.performance.min_labels)
         update: dict[str, object] = {"labels": LabelConfig.of(further), "performance": own.of_task(further.task)}
@@ -26,8 +38,38 @@ def views(model: ModelConfig) -> list[ModelConfig]:
         elif further.task == "binary":
             kept = model.threshold if further.threshold is None else further.threshold
             update |= {"positive": further.positive, "threshold": kept}
+        update["compare"] = _compared_by(model.compare, further)
         found.append(model.model_copy(update=update))
     return found
+
+
+def _compared_by(compare: CompareConfig | None, further: FurtherLabel) -> CompareConfig | None:
+    """How versions are compared on a further label: by what each said of it."""
+    own = further.score is not None or further.prediction is not None
+    found = _compared(
+        compare, further.task, lambda columns: columns.also.get(further.name) or (None if own else columns)
+    )
+    return found.model_copy(update={"thresholds": {}}) if found is not None and own else found
+
+
+def _compared(
+    compare: CompareConfig | None, task: Task, pick: Callable[[ShadowColumns], SaidColumns | None]
+) -> CompareConfig | None:
+    """The comparison as labels of one kind allow it; ``None`` where no shadow version said anything of the label."""
+    if compare is None:
+        return None
+    said = {version: pick(columns) for version, columns in compare.shadow.items()}
+    shadow = {
+        version: ShadowColumns.model_construct(**dict(each.of_task(task)) | {"also": {}})
+        for version, each in said.items()
+        if each is not None
+    }
+    if compare.shadow and not shadow:
+        return None
+    challengers = [name for name in compare.challengers if not compare.shadow or name in shadow]
+    if compare.shadow and compare.challengers and not challengers:
+        return None
+    return compare.model_copy(update={"shadow": shadow, "challengers": challengers, "metrics": compare.of_task(task)})
 
 
 def roles_of(view: ModelConfig, roles: Roles) -> Roles:

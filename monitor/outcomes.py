@@ -187,8 +187,8 @@ class _Maker:
             predicted = counting.floats(batch.column(SCORE)) if SCORE in names else nothing
             return _Rows((), counting.floats(batch.column(counting.LABEL)), predicted, landed, {})
         places: dict[str, int] = {}
-        labels = _coded(batch.column(counting.LABEL), places)
-        predicted = _coded(batch.column(DECISION), places) if DECISION in names else np.full(len(labels), -1)
+        labels = coded(batch.column(counting.LABEL), places)
+        predicted = coded(batch.column(DECISION), places) if DECISION in names else np.full(len(labels), -1)
         told = {name: counting.floats(batch.column(f"{CLASS_SCORES}{name}")) for name in self._scored}
         return _Rows(list(places), labels, predicted, landed, told)
 
@@ -196,7 +196,7 @@ class _Maker:
         return np.isfinite(rows.labels) if self.numbers else rows.labels >= 0
 
 
-def _coded(column: Any, places: dict[str, int]) -> npt.NDArray[np.int64]:
+def coded(column: Any, places: dict[str, int]) -> npt.NDArray[np.int64]:
     """Each row's class as its place among the names; -1 for none."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()

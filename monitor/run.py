@@ -169,7 +169,7 @@ def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
             entities=bool(model.entity),
         )
         counts.columns |= there
-        beside = None if Job.LABELS in schedule.jobs(model, roles) else versions(source, scope, roles, now=now)
+        beside = [] if Job.LABELS in schedule.jobs(model, roles) else versions(source, scope, roles, now=now)
         top = checks.top_features(service.importance(claim.model, source), model.drift.top)
     reference = baselines.reference(baseline, service.config, store=service.store, window=claim.window)
     worth = entities.told_by(reference.columns, groups, baseline.detail.get("entity_effects", {}))
@@ -189,7 +189,7 @@ def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
     profiles += joint.stored(claim.model, claim.window, together)
     kept = {"baseline": baseline.id}
     seen = Seen(state_of(results, counts.n_rows), counts.n_rows, None, mark, results, profiles, detail=kept)
-    return seen if beside is None else with_versions(service, scope, seen, beside, now=now)
+    return with_versions(service, seen, beside, now=now) if beside else seen
 
 
 def judge_counts(
@@ -244,7 +244,7 @@ def labels(service: Service, claim: Claim, now: datetime) -> Seen:
     n_rows = max((each.n_rows for each in told), default=0)
     state = state_of([r for r in results if r.check is Check.PERFORMANCE and r.detail.get("decides", True)], n_rows)
     seen = Seen(state, n_rows, None, mark, results, [kept for each in told for kept in each.profiles])
-    return seen if beside is None else with_versions(service, scope, seen, beside, now=now)
+    return with_versions(service, seen, beside, now=now) if beside else seen
 
 
 def one_label(
@@ -268,23 +268,30 @@ def one_label(
     return outcomes.Told(results, late.profiles(claim.model, model, window, counted), n_rows)
 
 
-def versions(source: Source, scope: checks.Scope, roles: Roles, *, now: datetime) -> compare.Compared | None:
-    """Champion and challengers on the window's requests, where that is configured."""
-    if scope.model.compare is None:
-        return None
-    return compare.count_window(source, scope.model, roles, scope.window, now=now)
+def versions(
+    source: Source, scope: checks.Scope, roles: Roles, *, now: datetime
+) -> list[tuple[checks.Scope, compare.Compared]]:
+    """Champion and challengers on the window's requests, by each label of the model, where that is configured."""
+    return [
+        (
+            replace(scope, model=view),
+            compare.count_window(source, view, roles_of(view, roles), scope.window, now=now),
+        )
+        for view in views(scope.model) or [scope.model]
+        if view.compare is not None
+    ]
 
 
 def with_versions(
-    service: Service, scope: checks.Scope, seen: Seen, beside: compare.Compared, *, now: datetime
+    service: Service, seen: Seen, beside: Sequence[tuple[checks.Scope, compare.Compared]], *, now: datetime
 ) -> Seen:
     """What the window showed, and with it how its versions compare; that changes nothing of its state."""
-    results = compare.judge(scope, beside, store=service.store, now=now)
+    found = [(scope, compare.judge(scope, each, store=service.store, now=now)) for scope, each in beside]
     return replace(
         seen,
-        results=[*seen.results, *results],
-        profiles=[*seen.profiles, *compare.profiles(scope.name, scope.window, beside)],
-        news=compare.news(scope, results),
+        results=[*seen.results, *(result for _, results in found for result in results)],
+        profiles=[*seen.profiles, *(kept for scope, each in beside for kept in compare.profiles(scope, each))],
+        news=[told for scope, results in found for told in compare.news(scope, results)],
     )
 
 

@@ -15,11 +15,14 @@ from scipy.integrate import quad
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, precision_score, recall_score
 
 from detectors.paired import (
+    FEWEST_UNBOUNDED,
     LOG_LOSS_CLIP,
     Answers,
     PairCounts,
     Sums,
     asymptotic_interval,
+    count_classes,
+    count_numbers,
     count_pairs,
     difference,
     discordant,
@@ -154,7 +157,7 @@ def test_windows_add_up_to_the_whole_in_any_order(seed: int, sizes: list[int]) -
 
 
 @pytest.mark.parametrize(
-    "blob", [b"", b"{}", b'{"version":2}', b'{"version":1,"table":[1],"sums":{},"only":[0,0],"complete":true}']
+    "blob", [b"", b"{}", b'{"version":3}', b'{"version":2,"table":[1],"sums":{},"only":[0,0],"complete":true}']
 )
 def test_bytes_of_something_else_are_refused(blob: bytes) -> None:
     with pytest.raises(ProfileError):
@@ -174,6 +177,86 @@ def test_a_loss_without_a_bound_has_an_asymptotic_interval() -> None:
     assert not found.exact
     assert found.high is not None
     assert found.high < 0
+
+
+# --- classes, numbers, and labels that can never be ------------------------------------------------
+
+
+def test_of_classes_the_difference_is_that_of_the_shares_of_wrong_ones() -> None:
+    rng = np.random.default_rng(21)
+    labels = rng.integers(0, 4, 2000)
+    said = [np.where(rng.random(2000) < skill, labels, rng.integers(0, 4, 2000)) for skill in (0.4, 0.6)]
+    given_true = (rng.uniform(0.2, 0.9, 2000), rng.uniform(0.4, 0.9, 2000))
+    counts = count_classes(said[0], said[1], labels, probabilities=given_true)
+    error = difference(counts, "error")
+    assert error.value == pytest.approx(accuracy_score(labels, said[0]) - accuracy_score(labels, said[1]))
+    assert error.exact
+    assert difference(counts, "log_loss").value == pytest.approx(np.log(given_true[0] / given_true[1]).mean())
+    assert (counts.n_differing, counts.n_decided) == (int((said[0] != said[1]).sum()), 2000)
+    right = [each == labels for each in said]
+    assert discordant(counts) == (int((right[1] & ~right[0]).sum()), int((right[0] & ~right[1]).sum()))
+
+
+def test_of_classes_what_is_not_known_is_left_out() -> None:
+    counts = count_classes(np.array([0, 1, -1, 2]), np.array([0, 2, 1, -1]), np.array([0, -1, 1, 2]))
+    assert (counts.n, counts.n_labelled, counts.n_decided, counts.n_differing) == (4, 3, 2, 1)
+    assert difference(counts, "error").n == 1
+    assert difference(count_classes(np.array([-1]), np.array([0]), np.array([0])), "error").reason == "no_decisions"
+    assert difference(counts, "log_loss").reason == "scores_are_no_probabilities"
+
+
+def test_of_numbers_the_differences_are_of_absolute_and_squared_errors() -> None:
+    rng = np.random.default_rng(22)
+    truth = rng.normal(50, 10, 1000)
+    said = [truth + rng.normal(0, spread, 1000) for spread in (5.0, 4.0)]
+    truth[:100] = np.nan
+    counts = count_numbers(said[0], said[1], truth)
+    errors = [(each - truth)[100:] for each in said]
+    assert (counts.n, counts.n_labelled, counts.n_decided) == (1000, 900, 0)
+    for metric, loss in (("absolute_error", np.abs), ("squared_error", np.square)):
+        found = difference(counts, metric)
+        assert found.value == pytest.approx((loss(errors[1]) - loss(errors[0])).mean())
+        assert not found.exact
+        assert found.low is not None
+        assert found.high is not None
+        assert found.low < found.value < found.high < 0
+    few = difference(count_numbers(said[0][:350], said[1][:350], truth[:350]), "absolute_error")
+    assert (few.n, few.low) == (250, -math.inf)
+
+
+def test_where_a_label_can_never_be_the_difference_is_what_any_labels_would_make_of_it() -> None:
+    """Every way of labelling a few requests by hand: the least and the most are the bounds that are told."""
+    first, second, labels = drawn(np.random.default_rng(23), 60)
+    never = np.zeros(60, bool)
+    never[:9] = True
+    worth = {"tp": 2.0, "fp": -1.0, "fn": -3.0}
+    counts = count_pairs(first, second, np.where(never, np.nan, labels), never=never)
+    assert (counts.n, counts.n_labelled, counts.n_never) == (60, 51, 9)
+    for metric in ("error", "value", "brier", "log_loss", "precision", "recall"):
+        told = difference(counts, metric, worth=worth)
+        every = []
+        for code in range(2**9):
+            guess = labels.copy()
+            guess[:9] = [(code >> bit) & 1 for bit in range(9)]
+            every.append(difference(count_pairs(first, second, guess), metric, worth=worth).value)
+        assert told.value is None
+        assert told.reason == "never_labelled"
+        assert told.bounds == pytest.approx((min(v for v in every if v is not None), max(v for v in every if v is not None)))  # fmt: skip
+        if metric in ("precision", "recall"):
+            assert (told.low, told.high) == (None, None)
+            continue
+        assert told.low is not None
+        assert told.high is not None
+        assert told.low < told.bounds[0] < told.bounds[1] < told.high
+
+
+def test_where_both_decide_alike_no_label_is_needed() -> None:
+    same = Answers(np.array([0.9] * 5 + [0.1] * 5), np.array([1.0] * 5 + [0.0] * 5))
+    labels = np.array([1, 0, 1, 1, 0, *[np.nan] * 5])
+    counts = count_pairs(same, same, labels, never=np.isnan(labels))
+    assert difference(counts, "error").value == 0
+    assert difference(counts, "error").n == 10
+    assert difference(counts, "brier").value == 0
 
 
 # --- the interval ----------------------------------------------------------------------------------
@@ -309,6 +392,77 @@ def test_the_interval_holds_when_the_difference_moves_with_time() -> None:
             held &= low <= truth / n <= high
         inside.append(held)
     assert np.mean(inside) >= 0.95
+
+
+def shares_outside(kind: str, *, runs: int, n: int, seed: int) -> float:
+    """The share of runs whose interval excludes zero after any request from ``FEWEST_UNBOUNDED`` on; no difference."""
+    rng = np.random.default_rng(seed)
+    size = (runs, n)
+    truth = rng.normal(0, 1, size)
+    spread = np.exp(rng.normal(0, 1, size)) if kind.startswith("heavy") else np.ones(size)
+    errors = [spread * (truth + rng.normal(0, 0.5, size)) for _ in range(2)]
+    moved = np.abs(errors[1]) - np.abs(errors[0]) if kind.endswith("absolute") else errors[1] ** 2 - errors[0] ** 2
+    if kind == "one-sided":  # a challenger a little better as a rule, and far worse in one request of thirty
+        moved = np.where(rng.random(size) < 0.03, rng.gamma(2, 1.5, size), -0.09 / 0.97) + rng.normal(0, 0.1, size)
+    total, squares, cubes = moved.cumsum(1), (moved**2).cumsum(1), (moved**3).cumsum(1)
+    outside = 0
+    for run in range(runs):
+        # Looks after each request at first, then ever rarer: an interval that holds here and there holds between.
+        for at in sorted({int(each) for each in np.geomspace(FEWEST_UNBOUNDED, n, 150)}):
+            sums = Sums(at, total[run, at - 1], squares[run, at - 1], None, cubes[run, at - 1])
+            found = difference(replace(NUMBERS, sums={"absolute_error": sums}), "absolute_error")
+            assert found.low is not None
+            assert found.high is not None
+            if found.low > 0 or found.high < 0:
+                outside += 1
+                break
+    print(f"{kind}: zero excluded at any look up to {n:,} requests in {outside / runs:.1%} of {runs} runs")
+    return outside / runs
+
+
+NUMBERS = count_numbers(np.zeros(1), np.zeros(1), np.zeros(1))
+KINDS = ("absolute", "squared", "heavy absolute", "heavy squared", "one-sided")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_differences_of_numbers_hold_at_every_look(kind: str) -> None:
+    assert shares_outside(kind, runs=60, n=3000, seed=24) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_differences_of_numbers_hold_at_every_look_at_full_length(kind: str) -> None:
+    assert shares_outside(kind, runs=1000, n=20_000, seed=25) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1000)
+
+
+def apart(rng: np.random.Generator, n: int) -> tuple[Answers, Answers, Floats, npt.NDArray[np.bool_]]:
+    """Two versions as good as each other; what the champion decides positively can never be labelled."""
+    logit = rng.normal(-1.0, 1.5, n)
+    labels = (rng.random(n) < 1 / (1 + np.exp(-logit))).astype(float)
+    scores = [1 / (1 + np.exp(-(logit + rng.normal(0, 1, n)))) for _ in range(2)]
+    first, second = (Answers(each, (each >= 0.5).astype(float)) for each in scores)
+    return first, second, labels, first.decisions == 1
+
+
+def test_bounds_hold_at_every_look_where_the_labelled_alone_would_mislead() -> None:
+    rng = np.random.default_rng(26)
+    wrong = 0
+    for _ in range(20):
+        running = PairCounts(np.zeros((4, 3, 3), np.int64))
+        outside = False
+        for _ in range(40):
+            first, second, labels, never = apart(rng, 150)
+            running = running.merge(count_pairs(first, second, np.where(never, np.nan, labels), never=never))
+            found = difference(running, "error")
+            assert found.low is not None
+            assert found.high is not None
+            outside |= found.low > 0 or found.high < 0
+        wrong += outside
+    assert wrong <= 1
+    first, second, labels, never = apart(rng, 40_000)
+    alone = difference(count_pairs(first, second, np.where(never, np.nan, labels)), "error")
+    assert alone.low is not None
+    assert alone.low > 0  # on the labelled alone the challenger, as good as the champion, seems worse
 
 
 def test_pairing_is_narrower_than_comparing_two_groups() -> None:

@@ -44,11 +44,19 @@ from monitor.config.performance import PerformanceConfig
 from monitor.config.service import ReportsConfig, RetentionConfig, WorkerConfig
 from monitor.config.skew import OfflineConfig, SkewConfig, SkewLimits, Tolerance
 from monitor.config.sources import SourceConfig, SparkConfig, TimeColumn
-from monitor.config.versions import CompareConfig, CompareMetric, ShadowColumns, VersionName
+from monitor.config.versions import (
+    COMPARE_METRICS,
+    CompareConfig,
+    CompareMetric,
+    SaidColumns,
+    ShadowColumns,
+    VersionName,
+)
 from monitor.config_types import format_duration, parse_duration
 
 __all__ = [
     "BASELINE_FORMS",
+    "COMPARE_METRICS",
     "EITHER_WAY",
     "FALLING_IS_WORSE",
     "IN_UNITS",
@@ -89,6 +97,7 @@ __all__ = [
     "ReportsConfig",
     "RetentionConfig",
     "RollingBaseline",
+    "SaidColumns",
     "ScoreConfig",
     "Season",
     "ShadowColumns",

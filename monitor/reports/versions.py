@@ -19,6 +19,7 @@ from monitor.reports.text import brief, count, number, percent, plural, short, w
 _NAMES = {
     "error_difference": "Error rate", "brier_difference": "Brier score", "log_loss_difference": "Log loss",
     "precision_difference": "Precision", "recall_difference": "Recall", "value_difference": "Value of a decision",
+    "absolute_error_difference": "Mean absolute error", "squared_error_difference": "Mean squared error",
 }  # fmt: skip
 _POINTS = frozenset({"error_difference", "precision_difference", "recall_difference"})
 _SHOWN = 60
@@ -51,8 +52,8 @@ class Versions:
 
 Found = Mapping[str, Result]
 """Results of one challenger in one window, by metric."""
-Pair = tuple[str, str]
-"""Challenger and champion."""
+Pair = tuple[str, str, str]
+"""Challenger, champion, and the further label by which they are compared (none: the model's own)."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Point:
 
     @property
     def tells(self) -> bool:
-        return any(r.value is not None for metric, r in self.found.items() if metric in _NAMES)
+        return any(r.value is not None or r.interval for metric, r in self.found.items() if metric in _NAMES)
 
 
 class Beside:
@@ -73,14 +74,16 @@ class Beside:
 
     def __init__(self, model: ModelFacts) -> None:
         config = model.config.compare
-        self.order = [f"{metric}_difference" for metric in config.metrics] if config is not None else []
+        named = [f"{metric}_difference" for metric in config.metrics] if config is not None else []
+        self.order = list(dict.fromkeys([*named, *_NAMES]))
         self.points: dict[Pair, list[Point]] = {}
         self.newest: dict[Window, list[Pair]] = {}
         for facts in model.windows if config is not None else []:
             by_pair: dict[Pair, dict[str, Result]] = {}
             for r in facts.results:
                 if r.of_versions:
-                    by_pair.setdefault((str(r.detail["version"]), str(r.detail["versus"])), {})[r.metric] = r
+                    pair = str(r.detail["version"]), str(r.detail["versus"]), r.feature or ""
+                    by_pair.setdefault(pair, {})[r.metric] = r
             for pair, found in by_pair.items():
                 past = self.points.setdefault(pair, [])
                 past.append(Point(facts.window, found, _since(found, past)))
@@ -115,22 +118,23 @@ def _since(found: Found, past: Sequence[Point]) -> dict[str, datetime]:
 
 
 def _shown(pair: Pair, points: Sequence[Point], order: Sequence[str], zone: ZoneInfo) -> Versions:
-    version, versus = pair
+    version, versus, label = pair
     newest = points[-1].found
     told = [point for point in points if point.tells]
-    title = f"{short(version, 40)} beside {short(versus, 40)}"
+    title = f"{short(version, 40)} beside {short(versus, 40)}{f': {short(label, 40)}' if label else ''}"
     agreement = _agreement(newest)
     if not told:
         reason = next((str(newest[m].detail.get("reason") or "") for m in order if m in newest), "")
         sentence = f"Which is better cannot be told yet: {reason}." if reason else "No labels are configured."
         return Versions(title, sentence, agreement, [], None, "")
     last = told[-1]
-    rows = [_row(last, metric, zone) for metric in order if metric in last.found]
-    chief = last.found.get(order[0])
-    sentence = "" if chief is None or chief.value is None else _sentence(chief, rows[0])
+    there = [metric for metric in order if metric in last.found]
+    rows = [_row(last, metric, zone) for metric in there]
+    chief = last.found[there[0]]
+    sentence = _sentence(chief, rows[0]) if chief.value is not None else _between(chief, rows[0])
     if last is not points[-1]:
         sentence += f" As of {brief(last.window, zone)}: labels of later windows are still landing, or there are none."
-    drawing, drawn = _drawing(order[0], told, zone)
+    drawing, drawn = _drawing(there[0], told, zone)
     return Versions(title, sentence.strip(), agreement, rows, drawing, drawn)
 
 
@@ -138,6 +142,19 @@ def _sentence(chief: Result, row: Row) -> str:
     n = plural(chief.n_current or 0, "same request")
     said = f"On {n}: {_lowered(row.name)} {row.value} {row.interval}"
     return f"{said}, {row.standing}{f' since {row.since}' if row.since else ''}."
+
+
+def _between(chief: Result, row: Row) -> str:
+    """Where some of the requests can never be labelled the difference has bounds, and they are said to be such."""
+    if chief.interval is None:
+        return f"Which is better cannot be told: {row.standing}." if row.standing else ""
+    n = plural(chief.n_current or 0, "same request")
+    never = count(chief.detail.get("never_labelled"))
+    said = f"On {n}, {never} of which can never be labelled: {_lowered(row.name)} {row.value}"
+    chance = f" ({row.interval} with chance)" if row.interval else ""
+    return (
+        f"{said}{chance}, whatever their labels would be: {row.standing}{f' since {row.since}' if row.since else ''}."
+    )
 
 
 def _lowered(words: str) -> str:
@@ -165,9 +182,13 @@ def _agreement(found: Found) -> str:
 def _row(point: Point, metric: str, zone: ZoneInfo) -> Row:
     result = point.found[metric]
     value = "–" if result.value is None else _difference(metric, result.value)
-    interval = ""
-    if result.interval is not None:
-        low, high = (_difference(metric, end, unit=False) for end in result.interval)
+    ends, interval = result.interval, ""
+    if "bounds" in result.detail and ends is not None:
+        low, high = (_difference(metric, end, unit=False) for end in ends)
+        value = f"between {low} and {high}{' points' if metric in _POINTS else ''}"
+        ends = result.detail.get("bounds_with_chance")
+    if ends is not None:
+        low, high = (_difference(metric, end, unit=False) for end in ends)
         interval = f"[{low}, {high}]"
     standing = str(result.detail.get("standing") or result.detail.get("reason") or "")
     since = when(point.since[metric], zone) if metric in point.since else ""
@@ -192,17 +213,27 @@ def _minus(text: str) -> str:
 
 def _drawing(metric: str, told: Sequence[Point], zone: ZoneInfo) -> tuple[Markup | None, str]:
     results = [point.found.get(metric) for point in told]
-    values = [None if r is None else r.value for r in results]
+    values = [None if r is None else _middle(r) for r in results]
     if sum(value is not None and math.isfinite(value) for value in values) < 2:
         return None, ""
     scale = 100 if metric in _POINTS else 1
     drawing = svg.band_chart(
         [None if value is None else value * scale for value in values],
         f"{_NAMES[metric]}, challenger less champion, over {plural(len(values), 'window')}",
-        bounds=[
-            None if r is None or r.interval is None else (r.interval[0] * scale, r.interval[1] * scale) for r in results
-        ],
+        bounds=[None if r is None else _band(r, scale) for r in results],
     )
     span = f"{brief(told[0].window, zone)} to {brief(told[-1].window, zone)}"
     unit = " in points" if scale == 100 else ""
     return drawing, f"{_NAMES[metric]}{unit}, challenger less champion, all requests up to each window; {span}"
+
+
+def _middle(result: Result) -> float | None:
+    """The value, or where there are bounds only what lies between them."""
+    if result.value is None and result.interval is not None and "bounds" in result.detail:
+        return sum(result.interval) / 2
+    return result.value
+
+
+def _band(result: Result, scale: float) -> tuple[float, float] | None:
+    ends = result.detail.get("bounds_with_chance", result.interval)
+    return None if ends is None else (ends[0] * scale, ends[1] * scale)

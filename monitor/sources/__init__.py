@@ -9,13 +9,25 @@ from monitor.config import SourceConfig
 from monitor.sources.errors import PermanentSourceError, SourceError, TransientSourceError
 from monitor.sources.reading import InputStream, LabelStream, Source, drawn
 from monitor.sources.roles import by_rows, spelled_out
-from monitor.sources.shapes import LABEL, LABEL_TIME, NEVER, TIME, VERSION, ColumnInfo, Pairs, Relation, Scanner
+from monitor.sources.shapes import (
+    CLASS_SCORES,
+    LABEL,
+    LABEL_TIME,
+    NEVER,
+    TIME,
+    VERSION,
+    ColumnInfo,
+    Pairs,
+    Relation,
+    Scanner,
+)
 from monitor.sources.sql import Database
 from monitor.sources.versions import KEY, VersionRows, shadow_name
 from monitor.sources.versions import read as read_versions
 from monitor.sources.versions import seen as seen_versions
 
 __all__ = [
+    "CLASS_SCORES",
     "KEY",
     "LABEL",
     "LABEL_TIME",

@@ -321,7 +321,7 @@ class Source:
         own = own_labels(model)
         if own:
             self._check_names([model.labels.label], _relation(model))
-            scan.reads[LABEL] = _label_read(infos[model.labels.label], model)
+            scan.reads[LABEL] = label_read(infos[model.labels.label], model)
             if model.labels.time is not None:
                 form = self._form(_relation(model), model.labels.time)
                 scan.reads[LABEL_TIME] = Read(form.column, "time", infos[form.column], time=form)
@@ -349,7 +349,7 @@ class Source:
                 kept, moments, _ = shape.cut(raw)
                 shaped = shape.shaped(kept, moments)
                 found = self._labelled(kept, shaped, model, known, window=window, now=now, stream=stream)
-                yield _with_class_scores(found, kept)
+                yield with_class_scores(found, kept)
 
         return LabelStream(batches, duplicates=duplicates)
 
@@ -401,7 +401,7 @@ class Source:
         source._check_names([*key, labels.label], relation)
         infos = source._infos(relation)
         reads = {f"__key{at}__": _raw_read(infos[name]) for at, name in enumerate(key)}
-        reads[LABEL] = _label_read(infos[labels.label], model)
+        reads[LABEL] = label_read(infos[labels.label], model)
         upto = None
         if labels.time is not None:
             form = source._form(relation, labels.time)
@@ -805,7 +805,8 @@ def _absent(model: ModelConfig) -> Any:
     return made[0].as_py() if _task(model) == "regression" else normal.to_classes(made)[0].as_py()
 
 
-def _with_class_scores(batch: pa.RecordBatch, raw: pa.RecordBatch) -> pa.RecordBatch:
+def with_class_scores(batch: pa.RecordBatch, raw: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with the probabilities of classes that its raw rows hold."""
     names = [name for name in raw.schema.names if name.startswith(CLASS_SCORES)]
     arrays = [*batch.columns, *(normal.to_float(column_of(raw, name)) for name in names)]
     return pa.RecordBatch.from_arrays(arrays, names=[*batch.schema.names, *names]) if names else batch
@@ -826,7 +827,8 @@ def _raw_read(info: ColumnInfo) -> Read:
     return Read(info.name, "text", info)
 
 
-def _label_read(info: ColumnInfo, model: ModelConfig) -> Read:
+def label_read(info: ColumnInfo, model: ModelConfig) -> Read:
+    """How a label is read: a number of a regression exactly."""
     exact = _task(model) == "regression" and info.kind == "numeric"
     return Read(info.name, "number", info) if exact else _raw_read(info)
 

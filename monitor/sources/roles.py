@@ -111,6 +111,7 @@ def _configured(model: ModelConfig, here: Mapping[str, ColumnInfo], *, where: st
         "label time": [labels.time.column] if labels is not None and own_labels(model) and labels.time else [],
         "score of a shadow version": _shadow_columns(model, "score"),
         "decision of a shadow version": _shadow_columns(model, "prediction"),
+        "probability of a class by a shadow version": _shadow_columns(model, "scores"),
         "JSON of the features": [model.features.from_] if model.features.from_ else [],
         **_of_further_labels(model),
     }
@@ -123,9 +124,13 @@ def _configured(model: ModelConfig, here: Mapping[str, ColumnInfo], *, where: st
     return named
 
 
-def _shadow_columns(model: ModelConfig, role: Literal["score", "prediction"]) -> list[str]:
+def _shadow_columns(model: ModelConfig, role: Literal["score", "prediction", "scores"]) -> list[str]:
     shadow = model.compare.shadow.values() if model.compare is not None else ()
-    return [column for each in shadow if (column := getattr(each, role)) is not None]
+    found: list[str] = []
+    for each in [part for version in shadow for part in (version, *version.also.values())]:
+        told = getattr(each, role)
+        found += [] if told is None else [told] if isinstance(told, str) else told.values()
+    return list(dict.fromkeys(found))
 
 
 def _predicted(model: ModelConfig) -> tuple[str | None, str | None]:

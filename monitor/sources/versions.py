@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from monitor.config import FeatureConfig, ModelConfig
+from monitor.config import CompareConfig, FeatureConfig, LabelConfig, ModelConfig
 from monitor.models import DECISION, Roles, Window
 from monitor.sources import normal
 from monitor.sources.roles import by_rows, own_labels, spelled_out
-from monitor.sources.shapes import LABEL, LABEL_TIME, TIME, VERSION, ColumnInfo, Read, Scan
+from monitor.sources.shapes import CLASS_SCORES, LABEL, LABEL_TIME, NEVER, TIME, VERSION, ColumnInfo, Read, Scan
 
 if TYPE_CHECKING:
     from monitor.sources.reading import InputStream, LabelStream, Source
@@ -91,10 +91,11 @@ def seen(source: Source, model: ModelConfig, roles: Roles, window: Window, *, no
 def read(source: Source, model: ModelConfig, roles: Roles, window: Window, *, now: datetime) -> LabelStream:
     """Stream one row for each request and version of a window: key, version, score, decision, label as of ``now``.
 
-    The last row of each key and version counts.  Where shadow versions have columns of their own, a row holds these
-    beside the champion's (see :func:`shadow_name`), and there is no key.
+    Of several classes there is the probability of each, too. The last row of each key and version counts. Where shadow
+    versions have columns of their own, a row holds these beside the champion's (see :func:`shadow_name`), and there is
+    no key.
     """
-    from monitor.sources.reading import LabelStream  # noqa: PLC0415 - reading.py builds on this module
+    from monitor.sources.reading import LabelStream, with_class_scores  # noqa: PLC0415 - it builds on this module
 
     model = spelled_out(model, roles)
     rows = by_rows(model)
@@ -111,6 +112,7 @@ def read(source: Source, model: ModelConfig, roles: Roles, window: Window, *, no
             shaped = shape.shaped(kept, moments)
             if model.labels is not None:
                 shaped = source._labelled(kept, shaped, model, table, window=window, now=now, stream=stream)
+            shaped = with_class_scores(shaped, kept)
             yield _beside(kept, shaped, model, source._infos(scan.relation), rows=rows)
 
     return LabelStream(batches, duplicates=duplicates)
@@ -133,19 +135,43 @@ def _scan(source: Source, model: ModelConfig, roles: Roles, window: Window, *, n
     if by_rows(model) or (model.labels is not None and not own_labels(model)):
         for at, name in enumerate(model.key or []):
             scan.reads[f"__key{at}__"] = _plain_read(infos[name])
+    _read_shadows(source, compare, scan, infos)
+    if model.labels is not None:
+        _read_labels(source, model, model.labels, scan, infos)
+    return scan, duplicates
+
+
+def _read_shadows(source: Source, compare: CompareConfig, scan: Scan, infos: Mapping[str, ColumnInfo]) -> None:
     for version, columns in compare.shadow.items():
-        source._check_names([each for each in (columns.score, columns.prediction) if each], scan.relation)
+        named = [each for each in (columns.score, columns.prediction, *columns.scores.values()) if each]
+        source._check_names(named, scan.relation)
+        for name, column in columns.scores.items():
+            scan.reads[shadow_name(version, f"{CLASS_SCORES}{name}")] = Read(column, "number", infos[column])
         if columns.score is not None:
             scan.reads[shadow_name(version, "score")] = Read(columns.score, "number", infos[columns.score])
         if columns.prediction is not None:
             scan.reads[shadow_name(version, "decision")] = _plain_read(infos[columns.prediction])
-    if model.labels is not None and own_labels(model):
-        source._check_names([model.labels.label], scan.relation)
-        scan.reads[LABEL] = _plain_read(infos[model.labels.label])
-        if model.labels.time is not None:
-            form = source._form(scan.relation, model.labels.time)
+
+
+def _read_labels(
+    source: Source, model: ModelConfig, labels: LabelConfig, scan: Scan, infos: Mapping[str, ColumnInfo]
+) -> None:
+    """What of the labels lies in the predictions' own rows."""
+    from monitor.sources.reading import label_read  # noqa: PLC0415 - it builds on this module
+
+    if own_labels(model):
+        source._check_names([labels.label], scan.relation)
+        scan.reads[LABEL] = label_read(infos[labels.label], model)
+        if labels.time is not None:
+            form = source._form(scan.relation, labels.time)
             scan.reads[LABEL_TIME] = Read(form.column, "time", infos[form.column], time=form)
-    return scan, duplicates
+    condition = labels.only_when
+    if condition is not None and condition.column is not None:
+        source._check_names([condition.column], scan.relation)
+        scan.reads[NEVER] = _plain_read(infos[condition.column])
+    source._check_names(labels.scores.values(), scan.relation)
+    for name, column in labels.scores.items():
+        scan.reads[f"{CLASS_SCORES}{name}"] = Read(column, "number", infos[column])
 
 
 def _plain_read(info: ColumnInfo) -> Read:
@@ -161,12 +187,14 @@ def _beside(
         parts = [normal.whole_text(normal.storage(raw.column(f"__key{i}__"))) for i in range(len(model.key or []))]
         arrays[KEY] = parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, "\x1f")
     for version, columns in (model.compare.shadow if model.compare is not None else {}).items():
-        name = shadow_name(version, "score")
-        if columns.score is not None:
+        for name in [shadow_name(version, "score")] if columns.score is not None else []:
+            arrays[name] = normal.to_float(normal.storage(raw.column(name)))
+        for name in [shadow_name(version, f"{CLASS_SCORES}{each}") for each in columns.scores]:
             arrays[name] = normal.to_float(normal.storage(raw.column(name)))
         name = shadow_name(version, "decision")
         if columns.prediction is not None:
             values = normal.storage(raw.column(name))
             flags = normal.to_flags(values) if infos[columns.prediction].kind == "bool" else values
-            arrays[name] = normal.to_truth(flags, model.positive)
+            classes = model.labels is not None and model.labels.task == "multiclass"
+            arrays[name] = normal.to_classes(flags) if classes else normal.to_truth(flags, model.positive)
     return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
