@@ -22,7 +22,6 @@ from detectors.profiles import (
     FloatArray,
     IntArray,
     NumericProfile,
-    NumericSpec,
 )
 from detectors.quality import is_constant
 from detectors.statistic import MIN_EXPECTED, bins_of, probability
@@ -45,8 +44,8 @@ class History:
         Rows in the bins of :func:`detectors.statistic.bins_of` (values, unseen, missing), shape ``(W, B)``.
     groups
         The season's phase of each window, shape ``(W,)``; ``None`` without seasons.
-    beyond
-        Share of each window that lies outside the range of all others, shape ``(W,)``; zeros for categories.
+    windows
+        Counts of the windows of a numeric column, for what bins do not tell: where their tails lie.
     constant
         Whether any window of some size held a single value.
     entities
@@ -55,7 +54,7 @@ class History:
 
     bins: IntArray
     groups: IntArray | None = None
-    beyond: FloatArray = field(default_factory=lambda: np.zeros(0))
+    windows: tuple[NumericProfile, ...] = ()
     constant: bool = False
     entities: Entities | None = None
 
@@ -399,10 +398,8 @@ def history_of(
         return History(np.zeros((0, 1), dtype=np.int64))
     bins = np.array([bins_of(spec, profile, profile).reference for profile in profiles], dtype=np.int64)
     flat = any(is_constant(spec, profile, min_rows=min_rows) for profile in profiles)
-    numeric = [profile for profile in profiles if isinstance(profile, NumericProfile)]
-    if not isinstance(spec, NumericSpec) or len(numeric) < len(profiles):
-        return History(bins, groups, np.zeros(len(bins)), flat)
-    return History(bins, groups, _beyond(spec, numeric), flat)
+    numeric = tuple(profile for profile in profiles if isinstance(profile, NumericProfile))
+    return History(bins, groups, numeric, flat)
 
 
 def fits(spec: ColumnSpec, profile: object) -> bool:
@@ -420,21 +417,4 @@ def distances(history: History) -> FloatArray:
     p = total[filled] / max(1, total.sum())
     shares = bins[:, filled] / np.maximum(1, bins.sum(axis=1, keepdims=True))
     found: FloatArray = ((shares - p) ** 2 / p).sum(axis=1)
-    return found
-
-
-def _beyond(spec: NumericSpec, profiles: Sequence[NumericProfile]) -> FloatArray:
-    """Share of each window's rows that lie outside the range of all other windows (an interval at its end counts)."""
-    low = np.array([math.inf if math.isnan(p.minimum) else p.minimum for p in profiles])
-    high = np.array([-math.inf if math.isnan(p.maximum) else p.maximum for p in profiles])
-    found = np.zeros(len(profiles))
-    if len(profiles) < 2:
-        return found
-    for place, bounds, last in ((int(low.argmin()), low, False), (int(high.argmax()), high, True)):
-        others = np.delete(bounds, place)
-        cells, n = profiles[place].cells, max(1, profiles[place].n)
-        if last and math.isfinite(others.max()):
-            found[place] += int(cells[2 * int(np.searchsorted(spec.edges, others.max(), side="right")) :].sum()) / n
-        elif not last and math.isfinite(others.min()):
-            found[place] += int(cells[: 2 * int(np.searchsorted(spec.edges, others.min())) + 1].sum()) / n
     return found

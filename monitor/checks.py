@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from detectors import DETECTORS, quality
+from detectors.beyond import Beyond, beyond_range
 from detectors.change import ChangeTest, Watched, change, share_test
 from detectors.display import what_changed
 from detectors.intervals import Interval
@@ -20,7 +21,6 @@ from detectors.profiles import (
     CategoricalSpec,
     Column,
     ColumnProfile,
-    FloatArray,
     IntArray,
     NumericProfile,
     NumericSpec,
@@ -666,7 +666,6 @@ def _numeric_quality(
 ) -> list[Result]:
     if not isinstance(profile, NumericProfile):
         return []
-    history = column.history if isinstance(column, Watched) else None
     before, after = (int(p.cells[0] + p.cells[-1]) for p in (reference, profile))
     return [
         _share_change(
@@ -680,9 +679,18 @@ def _numeric_quality(
             noun="outside the baseline's range",
             rise_only=True,
             column=column,
-            records=None if history is None else history.beyond,
+            beyond=_beyond(column, reference, profile) if after else None,
         )
     ]
+
+
+def _beyond(column: Column, reference: NumericProfile, profile: NumericProfile) -> Beyond | None:
+    history = column.history if isinstance(column, Watched) else None
+    if history is None or not isinstance(column.spec, NumericSpec):
+        return None
+    return beyond_range(
+        column.spec, reference, profile, bins=history.bins, windows=history.windows, entities=history.entities
+    )
 
 
 def _constant(scope: Scope, name: str, column: Column, profile: ColumnProfile) -> list[Result]:
@@ -720,17 +728,17 @@ def _share_change(
     rise_only: bool = False,
     column: Column,
     past: tuple[IntArray, IntArray] | None = None,
-    records: FloatArray | None = None,
+    beyond: Beyond | None = None,
 ) -> Result:
     """Judge the change of one share.
 
-    ``past`` holds hits and rows of windows that show how far the share wanders; ``records``, the same share of each
-    baseline window against the other ones: how often a window sets such a record.
+    ``past`` holds hits and rows of windows that show how far the share wanders; ``beyond`` says how likely values
+    beyond the baseline's range are where whole windows wander.
     """
     (k_before, n_before), (k_after, n_after) = before, after
     scarce = too_little(n_after, n_before, min_rows=scope.model.min_rows)
     value = k_after / n_after if n_after else None
-    p_value, alpha = None, evidence.alpha()
+    p_value, alpha = None, evidence.alpha(alike=0.0 if beyond is None else beyond.alike)
     detail: dict[str, Any] = evidence.told(alpha)
     if scarce or value is None:
         judged = scarce or Judgement(Verdict.NO_DATA, None)
@@ -740,8 +748,8 @@ def _share_change(
         groups = None if watched is None or watched.history is None else watched.history.groups
         span = (1.0, 1.0 if watched is None else watched.reference_windows)
         p_value = share_test(before, after, past=past, groups=groups, span=span)
-        if records is not None and (records >= min(limits.warn, value) / 2).any():
-            p_value = max(p_value, (1 + int((records >= value).sum())) / (1 + len(records)))
+        if beyond is not None:
+            p_value = max(p_value, beyond.p_value)
         change_ = value - reference
         judged = judge_points(max(0.0, change_) if rise_only else change_, p_value, limits=limits, alpha=alpha)
         detail |= {"reference": reference, "change": change_}

@@ -174,7 +174,7 @@ def told_by(
         ratio = reference[name] / here[name] if name in reference and name in here else 1.0
         history = History(groups[name], entities=Entities(ratio))
         if old is not None:
-            history = replace(history, beyond=old.beyond, constant=old.constant)
+            history = replace(history, windows=old.windows, constant=old.constant)
         watched = column if isinstance(column, Watched) else Watched(column.name, column.spec, column.reference)
         return replace(watched, history=history)
 

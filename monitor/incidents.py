@@ -1,8 +1,10 @@
 """When a run of bad windows becomes an incident, grows, and is over: pure decisions, told apart from sending.
 
 A *series* is one (check, feature, segment) of a model; its verdict in a window is the worst over its metrics.
-Counters count computed windows, never wall time: downtime neither fires nor clears, and a window that could not say
-anything (``no_data``, ``cannot_tell``, an error) changes nothing.
+Counters count computed windows, never wall time: downtime neither fires nor clears, and a window in which nothing was
+tested (``no_data``, too few rows, an error) changes nothing.  One that was tested and did not alert ends a run of bad
+windows even where it ``cannot_tell``: the level of a window is milder because two in a row are asked for, and two of
+any number with undecided ones between them are no such thing.
 """
 
 from __future__ import annotations
@@ -154,20 +156,25 @@ def advance(
     rows = _rows_seen(results)
     if rows is not None:
         verdicts[_ROWS_KEY] = Verdict.OK if rows else Verdict.ALERT
+    tested = _tested(results)
     moved: dict[SeriesKey, SeriesState] = {}
+    ended: list[SeriesState] = []
     for key, verdict in verdicts.items():
         state = series.get(key) or SeriesState(model, *key)
-        # An undecided window does not use up its turn: labels may land, and then it is taken in after all.
-        if not verdict.decides:
+        if state.last_window is not None and window.start <= state.last_window:
             continue
-        if state.last_window is None or window.start > state.last_window:
+        # An undecided window does not use up its turn: labels may land, and then it is taken in after all.
+        if verdict.decides:
             moved[key] = _move(state, verdict, window)
+        elif state.bad and key in tested:
+            ended.append(replace(state, bad=0, since=None))
     effects = _effects(results)
     existing = {_slot(incident): incident for incident in open_incidents if incident.state is IncidentState.OPEN}
-    step = Step(series=list(moved.values()))
+    step = Step(series=[*moved.values(), *ended])
+    before = {**series, **{(state.check, state.feature, state.segment): state for state in ended}}
     for slot in sorted({_slot_of(key) for key in moved}):
         touched = {key: state for key, state in moved.items() if _slot_of(key) == slot}
-        known = {key: state for key, state in series.items() if _slot_of(key) == slot} | touched
+        known = {key: state for key, state in before.items() if _slot_of(key) == slot} | touched
         incident = existing.get(slot)
         seen = {feature for check, feature, _ in verdicts if check == slot[0]}
         grown = _grow(
@@ -293,6 +300,11 @@ def _verdicts(results: Iterable[Result]) -> dict[SeriesKey, Verdict]:
         if key not in worst or verdict.rank > worst[key].rank:
             worst[key] = verdict
     return worst
+
+
+def _tested(results: Iterable[Result]) -> set[SeriesKey]:
+    """Series that could have alerted in this window: it was asked how likely what they show is without change."""
+    return {(r.check, r.feature, r.segment) for r in results if r.p_value is not None}
 
 
 def _rows_seen(results: Iterable[Result]) -> bool | None:

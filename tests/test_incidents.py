@@ -18,6 +18,8 @@ from monitor.models import Check, Incident, IncidentState, Result, SeriesState, 
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LETTERS = {"A": Verdict.ALERT, "w": Verdict.WARN, "o": Verdict.OK, "c": Verdict.CANNOT_TELL, "n": Verdict.NO_DATA}
+UNDECIDED = "u"
+"""A test was made, and could not tell; ``c`` is a window in which none was."""
 SHOWN = {
     Transition.OPENED: "open",
     Transition.WORSENED: "worse",
@@ -33,7 +35,10 @@ def day(number: int) -> Window:
 
 
 def result(letter: str, window: Window, feature: str | None = "x", **changes: Any) -> Result:
-    base = Result("m", Check.FEATURE_DRIFT, "psi", window, 0.3, LETTERS[letter], feature=feature, threshold=0.2)
+    verdict = Verdict.CANNOT_TELL if letter == UNDECIDED else LETTERS[letter]
+    base = Result("m", Check.FEATURE_DRIFT, "psi", window, 0.3, verdict, feature=feature, threshold=0.2)
+    if letter == UNDECIDED:
+        base = replace(base, p_value=0.1)
     return replace(base, **changes)
 
 
@@ -88,7 +93,12 @@ class World:
         pytest.param({}, "AoA", ". . .", id="bad windows that are not in a row do not open"),
         pytest.param({}, "AwA", ". . open", id="a warning neither confirms nor clears"),
         pytest.param({}, "www", ". . .", id="warnings alone never open"),
-        pytest.param({}, "AcA", ". . open", id="a window that cannot tell neither confirms nor clears"),
+        pytest.param({}, "AcA", ". . open", id="a window without a test neither confirms nor clears"),
+        pytest.param({}, "AuA", ". . .", id="bad windows with a test that did not alert between them are not in a row"),
+        pytest.param({}, "AuAA", ". . . open", id="after which the count begins anew"),
+        pytest.param({}, "AAuA", ". open . .", id="an open incident goes on"),
+        pytest.param({}, "AAouo", ". open . . done", id="and good windows stay in a row"),
+        pytest.param({"confirm": 3}, "AAuAAcA", ". . . . . . open", id="for any number of windows"),
         pytest.param({}, "Acc", ". . .", id="cannot_tell does not count as bad"),
         pytest.param({}, "A A", ". . open", id="a window that failed changes nothing"),
         pytest.param({}, "AAAA", ". open . .", id="an open incident is told of once"),
@@ -143,6 +153,28 @@ def test_an_incident_says_since_when_and_when_it_was_confirmed() -> None:
     assert world.only.detail["confirmed_window"] == day(3).start.isoformat()
     assert world.only.last_window == day(3).start
     assert world.only.id == incident_id("m", Check.FEATURE_DRIFT, day(1).start)
+
+
+def test_an_alert_before_an_undecided_test_does_not_date_the_incident() -> None:
+    world = World()
+    world.run(x="AuuuAA")
+    assert world.only.opened_window == day(4).start
+
+
+def test_undecided_windows_do_not_gather_chance_alerts_into_a_page() -> None:
+    """At a level of 2 % two in a row come once in 2500 windows; any two of many come every 100."""
+    rng = random.Random(11)
+    letters = "".join("A" if rng.random() < 0.02 else "u" for _ in range(5000))
+    assert World().run(x=letters).count("open") == letters.count("AA") <= 6
+
+
+def test_a_test_that_cannot_tell_counts_again_once_it_can() -> None:
+    world = World()
+    world.run(x="Au")
+    world.take(1, [result("A", day(1))])
+    assert world.series[Check.FEATURE_DRIFT, "x", None].bad == 1
+    world.take(2, [result("A", day(2))])
+    assert world.only.opened_window == day(1).start
 
 
 def test_features_come_worst_first_by_effect_against_their_limit() -> None:
