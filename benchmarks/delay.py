@@ -20,7 +20,9 @@ import numpy as np
 from scipy import stats
 
 from detectors.corrected import Landed, corrected
-from detectors.delay import DelayCounts, DelayLaw, age_edges, count_delays, delay_change, learn, merge
+from detectors.delay import DelayLaw, learn
+from detectors.delay_change import delay_change
+from detectors.delay_counts import DelayCounts, age_edges, count_delays, merge
 from detectors.profiles import FloatArray, IntArray
 
 DAY = 86400.0

@@ -17,7 +17,8 @@ from benchmarks.delay import DOCS, LAWS, NOW, SHARES, WORLD, Rows, World, age_of
 from detectors.classification import Measure, performance
 from detectors.corrected import fit
 from detectors.corrected_scores import SCORE_METRICS, corrected_scores
-from detectors.delay import DelayLaw, learn, merge
+from detectors.delay import DelayLaw, learn
+from detectors.delay_counts import merge
 from detectors.profiles import IntArray
 from detectors.score_labels import ScoreLabelCounter, ScoreLabels
 

@@ -13,16 +13,9 @@ import numpy as np
 
 from detectors.completeness import MIN_GROUPS, completeness_ahead
 from detectors.corrected import Landed
-from detectors.delay import (
-    DelayChange,
-    DelayCounts,
-    DelayLaw,
-    delay_change,
-    known_by,
-    learn,
-    merge,
-    silence,
-)
+from detectors.delay import DelayLaw, learn
+from detectors.delay_change import DelayChange, delay_change, silence
+from detectors.delay_counts import DelayCounts, known_by, merge
 from monitor.checks import Scope
 from monitor.incidents import LABELS as SERIES
 from monitor.models import Check, Result, Verdict, Window

@@ -20,7 +20,8 @@ from detectors.calibration import CalibrationError, Calibrator, estimate, fit
 from detectors.classification import HIGHER_IS_WORSE, Measure, performance
 from detectors.corrected import CORRECTABLE, Landed
 from detectors.corrected_scores import corrected_scores, pooled
-from detectors.delay import DelayCounts, DelayLaw, age_edges, count_delays, fits, known_by, learn, merge
+from detectors.delay import DelayLaw, learn
+from detectors.delay_counts import DelayCounts, age_edges, count_delays, fits, known_by, merge
 from detectors.display import quantile
 from detectors.profiles import NumericProfile, NumericSpec
 from detectors.score_labels import ScoreLabelCounter, ScoreLabels, empty

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from detectors.delay import DelayCounts
+    from detectors.delay_counts import DelayCounts
     from detectors.multiclass import ClassCounts
     from detectors.multivariate import Correlations
     from detectors.paired import PairCounts

@@ -22,8 +22,8 @@ from detectors import multiclass, regression
 from detectors.calibration import Calibrator
 from detectors.classification import Measure
 from detectors.corrected import Landed
-from detectors.delay import DelayCounts, age_edges, count_delays
-from detectors.delay import merge as merge_delays
+from detectors.delay_counts import DelayCounts, age_edges, count_delays
+from detectors.delay_counts import merge as merge_delays
 from detectors.development import MIN_WINDOWS
 from detectors.multiclass import ClassCounter, ClassCounts, Expected
 from detectors.profiles import FloatArray

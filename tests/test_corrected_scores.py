@@ -15,7 +15,8 @@ from detectors.calibration import Calibrator
 from detectors.classification import ScoreLabelCounter, ScoreLabels, performance
 from detectors.corrected import Fit, fit
 from detectors.corrected_scores import SCORE_METRICS, corrected_scores, pooled
-from detectors.delay import DelayLaw, learn, merge
+from detectors.delay import DelayLaw, learn
+from detectors.delay_counts import merge
 
 
 @pytest.mark.slow

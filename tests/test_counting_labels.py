@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detectors import delay, score_labels
-from detectors.delay import age_edges, places
+from detectors.delay_counts import age_edges, places
 from detectors.score_labels import ScoreLabelCounter, table_of
 
 CLOSE = np.nextafter(0.3, 1)

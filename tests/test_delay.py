@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from detectors.corrected import Landed, corrected
-from detectors.delay import DelayCounts, count_delays, from_bytes, known_by, learn, merge, to_bytes
+from detectors.delay import learn
+from detectors.delay_counts import DelayCounts, count_delays, from_bytes, known_by, merge, to_bytes
 from detectors.profiles import ProfileError
 
 DAY = 86400.0
@@ -73,7 +74,7 @@ def test_counts_of_two_groups_add_up() -> None:
 def test_counts_come_back_from_bytes() -> None:
     counts = seen_counts(np.random.default_rng(4), 3000)
     back = from_bytes(to_bytes(counts))
-    for name in ("edges", "landed", "at_risk", "ripe", "ripe_labelled"):
+    for name in ("edges", "landed", "at_risk", "predictions", "ripe", "ripe_labelled"):
         assert np.array_equal(getattr(back, name), getattr(counts, name)), name
     with pytest.raises(ProfileError, match="label delays"):
         from_bytes(to_bytes(counts)[:-3])

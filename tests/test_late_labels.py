@@ -14,7 +14,9 @@ import pytest
 from benchmarks.delay import LAWS, NOW, WORLD, delays, landed, rows, run
 from detectors.completeness import completeness_ahead
 from detectors.corrected import Landed, corrected
-from detectors.delay import DelayCounts, age_edges, count_delays, delay_change, learn, merge
+from detectors.delay import learn
+from detectors.delay_change import delay_change
+from detectors.delay_counts import DelayCounts, age_edges, count_delays, merge
 from monitor.delays import lateness_of
 from monitor.models import Window
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from detectors import classification, delay, multiclass, multivariate, paired, profiles, regression
+from detectors import classification, delay_counts, multiclass, multivariate, paired, profiles, regression
 from detectors.profiles import Column, ColumnSpec
 
 
@@ -14,8 +14,8 @@ def encode(counts: Any) -> tuple[str, bytes]:  # noqa: PLR0911 - one return for 
         return "labels", classification.to_bytes(counts)
     if isinstance(counts, multivariate.Correlations):
         return "joint", multivariate.to_bytes(counts)
-    if isinstance(counts, delay.DelayCounts):
-        return "delays", delay.to_bytes(counts)
+    if isinstance(counts, delay_counts.DelayCounts):
+        return "delays", delay_counts.to_bytes(counts)
     if isinstance(counts, paired.PairCounts):
         return "pairs", paired.to_bytes(counts)
     if isinstance(counts, regression.Errors):
@@ -32,7 +32,7 @@ def decode(kind: str, blob: bytes) -> Any:
 _READERS = {
     "labels": classification.from_bytes,
     "joint": multivariate.from_bytes,
-    "delays": delay.from_bytes,
+    "delays": delay_counts.from_bytes,
     "pairs": paired.from_bytes,
     "errors": regression.from_bytes,
     "classes": multiclass.from_bytes,
