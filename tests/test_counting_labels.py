@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors import delay, score_labels
+from detectors import delay_counts, score_labels
 from detectors.delay_counts import age_edges, places
 from detectors.score_labels import ScoreLabelCounter, table_of
 
@@ -26,7 +26,7 @@ def test_a_value_is_placed_where_a_search_places_it(edges: list[float], values: 
     near = [np.nextafter(bounds, to) for to in (0.0, np.inf)]
     asked = np.concatenate([np.array(values, dtype=np.float64), bounds, *near])
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(delay, "_WORTH", 0)
+        patched.setattr(delay_counts, "_WORTH", 0)
         for side in ("left", "right"):
             assert np.array_equal(places(bounds, asked, side=side), np.searchsorted(bounds, asked, side=side))  # type: ignore[arg-type]
 
@@ -35,7 +35,7 @@ def test_ages_in_quadratic_bins_are_placed_without_a_search(monkeypatch: pytest.
     edges = age_edges(61 * 86400.0)[1:]
     values = np.concatenate([np.random.default_rng(5).exponential(86400.0, 10_000), edges])
     expected = np.searchsorted(edges, values)
-    monkeypatch.setattr(delay.np, "searchsorted", None)
+    monkeypatch.setattr(delay_counts.np, "searchsorted", None)
     assert np.array_equal(places(edges, values, side="left"), expected)
 
 
