@@ -27,6 +27,7 @@ from detectors.profiles import NumericProfile, NumericSpec
 from detectors.score_labels import ScoreLabelCounter, ScoreLabels, empty
 from detectors.score_labels import merge as merge_scores
 from detectors.score_labels import merge_all as merge_labels
+from detectors.segment_delay import of_segment
 from monitor import baselines, counting
 from monitor import performance as judging
 from monitor.checks import Scope
@@ -36,7 +37,7 @@ from monitor.delays import OUTAGE, delay_findings, labels_expected
 from monitor.label_tasks import column_of, label_name
 from monitor.models import SCORE, Baseline, Result, Roles, StoredProfile, Window
 from monitor.sources import NEVER, Source
-from monitor.store import Store
+from monitor.store import ALL, Store
 
 LABELS = "__labels__"
 DELAYS = "__delays__"
@@ -126,6 +127,7 @@ class Counted:
     """What one pass over a window's predictions and labels leaves behind; key ``None`` is all rows.
 
     ``never`` are the predictions that can never be labelled; ``scores``, ``landed`` and ``delays`` are of the others.
+    ``segment_delays`` are the delays of each segment, in one stratum.
     """
 
     scores: dict[str | None, ScoreLabels]
@@ -134,6 +136,7 @@ class Counted:
     newest: datetime | None
     never: dict[str | None, ScoreLabels] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
+    segment_delays: dict[str, DelayCounts] = field(default_factory=dict)
 
 
 class _Part:
@@ -190,6 +193,7 @@ def count(
     known = {column: frozenset(values) for column, values in (segments or {}).items()}
     parts: dict[str | None, _Part] = {None: _Part(grid)}
     delays: list[DelayCounts | None] = [None] * pieces
+    of_segments: dict[str, DelayCounts] = {}
     newest = np.nan
     for batch in stream:
         rows = _rows(batch, window=window, grid=grid)
@@ -197,7 +201,10 @@ def count(
         for column, values in known.items():
             if column in batch.schema.names:
                 for value, picked in counting.split_rows(batch, column, values):
-                    parts.setdefault(f"{column}={value}", _Part(grid)).update(rows, picked)
+                    name = f"{column}={value}"
+                    parts.setdefault(name, _Part(grid)).update(rows, picked)
+                    found = _delays_of(rows, picked, now=now, grid=grid)
+                    of_segments[name] = merge(of_segments[name], found) if name in of_segments else found
         _count_pieces(delays, rows, window=window, now=now, grid=grid)
         newest = float(np.fmax.reduce(rows.landed, initial=newest))
     empty = _no_delays(grid)
@@ -210,8 +217,22 @@ def count(
         None if np.isnan(newest) else datetime.fromtimestamp(newest, UTC),
         {name: part.never.counts() for name, part in parts.items()},
         {name: int(getattr(stream, name, 0) or 0) for name in ODDITIES if getattr(stream, name, 0)},
+        of_segments,
     )
     return counted, told
+
+
+def _delays_of(rows: _Rows, picked: npt.NDArray[np.int64], *, now: datetime, grid: Grid) -> DelayCounts:
+    """The delays of one segment's rows, of all strata together."""
+    mine = picked[~rows.never[picked]]
+    return count_delays(
+        rows.landed[mine] - rows.times[mine],
+        rows.labels[mine],
+        now.timestamp() - rows.times[mine],
+        edges=grid.edges,
+        mature=grid.mature,
+        as_of=now.timestamp(),
+    )
 
 
 def _count_pieces(delays: list[DelayCounts | None], rows: _Rows, *, window: Window, now: datetime, grid: Grid) -> None:
@@ -407,6 +428,8 @@ class Lateness:
 
     law: DelayLaw
     windows: Sequence[tuple[Window, DelayCounts]]
+    of: str = "model"
+    """Of a segment: whose delays most of the law is, the ``model``'s or the ``segment``'s own."""
 
 
 def lateness(
@@ -416,9 +439,7 @@ def lateness(
 
     Learned from the windows that matured within ``MEMORY`` and those since; from older ones too where these are few.
     """
-    delay = model.labels.delay if model.labels is not None else timedelta(0)
-    first = window.start - delay - max(MEMORY, MEMORY_WINDOWS * window.length)
-    column = column_of(model, DELAYS)
+    first, column = _first_taught(model, window), column_of(model, DELAYS)
     found = _delays_between(store, name, column, start=first, end=now, grid=grid, leave_out=window)
     if _fewest(found) < ENOUGH and baseline is not None and baseline.window is not None:
         begin = min(baseline.window.start, first)
@@ -429,6 +450,25 @@ def lateness(
     counts = [each for _, each in found]
     times = [(part.start - window.start) / timedelta(days=1) for part, _ in found]
     return Lateness(learn(reduce(merge, counts), windows=counts, times=times), found)
+
+
+def _first_taught(model: ModelConfig, window: Window) -> datetime:
+    delay = model.labels.delay if model.labels is not None else timedelta(0)
+    return window.start - delay - max(MEMORY, MEMORY_WINDOWS * window.length)
+
+
+def delays_of_segments(
+    store: Store, name: str, model: ModelConfig, *, window: Window, now: datetime, grid: Grid
+) -> dict[str, list[DelayCounts]]:
+    """The delays that each segment has shown in the other windows, oldest first."""
+    found: dict[str, list[DelayCounts]] = {}
+    start, alike = _first_taught(model, window), count_delays([], [], [], edges=grid.edges, mature=grid.mature)
+    for each in store.profiles(name, start=start, end=now, columns=[column_of(model, DELAYS)], segment=ALL):
+        counts = each.profile
+        apart = each.window.end <= window.start or each.window.start >= window.end
+        if each.segment is not None and isinstance(counts, DelayCounts) and apart and fits(counts, alike):
+            found.setdefault(each.segment, []).append(_as_of(counts, each.window, now=now))
+    return found
 
 
 def _delays_between(
@@ -476,6 +516,17 @@ class Known:
     reference: Reference | None
     lateness: Lateness | None
     newest_landing: datetime | None = None
+    segments: Mapping[str, Sequence[DelayCounts]] = field(default_factory=dict)
+    """What delays each segment has shown."""
+
+    def of_segment(self, segment: str, landed: Landed) -> Known:
+        """The same for one segment: with the delay law as its own labels show it, as far as they do."""
+        if self.lateness is None:
+            return self
+        weights = landed.labels.sum(axis=0) + 1e-3 * landed.predictions.sum(axis=0)[:, None]
+        found = of_segment(self.lateness.law, self.segments.get(segment, ()), weights=weights)
+        whose = "segment" if found.own >= 0.5 else "model"
+        return replace(self, lateness=replace(self.lateness, law=found.law, of=whose))
 
 
 def count_window(
@@ -504,14 +555,11 @@ def judge(scope: Scope, counted: Counted, known: Known, *, store: Store, mature:
     for segment, scores in counted.scores.items():
         never = counted.never.get(segment) or empty()
         complete = mature or (scores.label_coverage or 0.0) >= judging.NEARLY_ALL
-        curves = _curves(
-            scope.model,
-            scores,
-            never,
-            None if complete or segment else counted.landed[segment],
-            known,
-            whole=segment is None,
-        )
+        # Segments that are too small to be named are not worth the work.
+        small = segment is not None and scores.n < max(scope.min_category_rows, 1)
+        landed = None if complete or small else counted.landed[segment]
+        mine = known if segment is None or landed is None else known.of_segment(segment, landed)
+        curves = _curves(scope.model, scores, never, landed, mine, whole=segment is None)
         notes: dict[str, Any] = {}
         if segment is None:
             odd = counted.notes | ({"never_labelled": never.n} if never.n else {})
@@ -574,7 +622,7 @@ def _curves(
     model: ModelConfig, scores: ScoreLabels, never: ScoreLabels, landed: Landed | None, known: Known, *, whole: bool
 ) -> dict[str, Any]:
     """Realized, corrected and estimated; nothing is corrected without ``landed``: labels that are complete need it
-    not, and those of one segment are too few to tell their delays apart."""
+    not."""
     limits, metrics = model.performance, metrics_of(model)
     measures = performance(scores, metrics=metrics, beta=limits.beta)
     told: dict[str, Any] = {"realized": with_never_labelled(measures, scores, never, beta=limits.beta)}
@@ -585,6 +633,7 @@ def _curves(
     if landed is not None:
         told["corrected"] = _corrected(model, scores, never, landed, known)
         told["widest"] = _widest(told["corrected"])
+        told["law"] = "" if whole or known.lateness is None else known.lateness.of
     if known.reference is not None and known.reference.calibrator is not None:
         # Learned from labels alone: of the never labelled it holds where their scores mean the same.
         promised = estimate(merge_scores(scores, never) if never.n else scores, known.reference.calibrator)
@@ -646,4 +695,5 @@ def profiles(name: str, model: ModelConfig, window: Window, counted: Counted) ->
     ]
     if model.labels is not None and model.labels.only_when is not None:
         kept.append(StoredProfile(name, window, column_of(model, NEVER_LABELLED), counted.never[None].coarsen()))
-    return [*kept, StoredProfile(name, window, column_of(model, DELAYS), counted.delays)]
+    delays = [(None, counted.delays), *counted.segment_delays.items()]
+    return [*kept, *(StoredProfile(name, window, column_of(model, DELAYS), each, segment) for segment, each in delays)]

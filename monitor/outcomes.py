@@ -36,13 +36,15 @@ from monitor.config import ModelConfig
 from monitor.label_tasks import column_of, label_name
 from monitor.models import DECISION, SCORE, Baseline, Result, Roles, StoredProfile, Window
 from monitor.sources import Source
-from monitor.store import Store
+from monitor.store import ALL, Store
 
 OUTCOMES = "__outcomes__"
 CLASS_SCORES = "__p__"
 BINS = 60
 MOST_WINDOWS = 60
 """Matured windows, the newest, that show how a number goes on while labels land."""
+ENOUGH = 30
+"""Labels of a segment in a window from which it may be told how the segment's own numbers go on."""
 SHOWN_CLASSES = 12
 """Classes of the confusion matrix that is kept with a result."""
 Outcomes = Errors | ClassCounts
@@ -264,12 +266,20 @@ def _reference_counts(
 
 def _kept(store: Store, scope: Scope, start: datetime, end: datetime) -> list[tuple[Window, Outcomes]]:
     """The stored counts of windows in a span, over the landing bins of now and of this kind of label."""
+    return [(each.window, counts) for each, counts in _stored(store, scope, start, end)]
+
+
+def _stored(
+    store: Store, scope: Scope, start: datetime, end: datetime, *, by_segment: bool = False
+) -> list[tuple[StoredProfile, Outcomes]]:
     labels = scope.model.labels
     wanted = Errors if labels is not None and labels.task == "regression" else ClassCounts
     edges = landing_edges(scope.model)
-    found = store.profiles(scope.name, start=start, end=end, columns=[column_of(scope.model, OUTCOMES)], segment=None)
+    column = column_of(scope.model, OUTCOMES)
+    segment = ALL if by_segment else None
+    found = store.profiles(scope.name, start=start, end=end, columns=[column], segment=segment)
     return [
-        (each.window, each.profile)
+        (each, each.profile)
         for each in found
         if isinstance(each.profile, wanted) and np.array_equal(each.profile.edges, edges)
     ]
@@ -294,6 +304,17 @@ def matured(scope: Scope, store: Store, *, now: datetime) -> list[Outcomes]:
         if len(found) >= MIN_WINDOWS:
             break
     return [counts for _, counts in found[-MOST_WINDOWS:] if counts.n_labelled]
+
+
+def matured_segments(scope: Scope, store: Store, *, now: datetime) -> dict[str, list[Outcomes]]:
+    """The same of each segment, where enough windows of it have labels to speak of."""
+    window, delay = scope.window, timedelta(0) if scope.model.labels is None else scope.model.labels.delay
+    found: dict[str, list[Outcomes]] = {}
+    for each, counts in _stored(store, scope, window.start - delay - late.MEMORY, now, by_segment=True):
+        alike = abs(each.window.length / window.length - 1) < 0.1 and each.window != window
+        if each.segment is not None and alike and each.window.end + delay <= now and counts.n_labelled >= ENOUGH:
+            found.setdefault(each.segment, []).append(counts)
+    return {segment: counts for segment, counts in found.items() if len(counts) >= MIN_WINDOWS}
 
 
 # --- the story -------------------------------------------------------------------------------------
@@ -327,10 +348,14 @@ def look(
     counted, _ = count(stream, model, window=window, now=now, segments=segments, known=calibrators)
     newest = source.newest_landing(model, now=now) if scope.revision == 0 else None
     past = [] if mature else matured(scope, store, now=now)
+    own = {} if mature or len(counted.outcomes) < 2 else matured_segments(scope, store, now=now)
     results: list[Result] = []
     for segment, counts in counted.outcomes.items():
-        curves = _curves(scope, counts, counted.expected.get(segment), known, past, mature=mature, now=now,
+        windows = past if segment is None else own.get(segment, past)
+        curves = _curves(scope, counts, counted.expected.get(segment), known, windows, mature=mature, now=now,
                          whole=segment is None)  # fmt: skip
+        if segment is not None and curves.corrected:
+            curves = replace(curves, law="segment" if segment in own else "model")
         if segment is None:
             odd = {"labels": counted.notes} if counted.notes else {}
             curves = replace(curves, notes=odd | tables(scope, counts))
@@ -388,7 +413,8 @@ def _curves(
     found: dict[str, Measure] = {}
     promised: dict[str, Measure] = {}
     names: Sequence[str] | None = None
-    complete = mature or not whole or (counts.label_coverage or 0.0) >= judging.NEARLY_ALL
+    small = not whole and counts.n < max(low, 1)
+    complete = mature or small or (counts.label_coverage or 0.0) >= judging.NEARLY_ALL
     if isinstance(counts, Errors):
         if not complete:
             windows = [each for each in past if isinstance(each, Errors)]

@@ -63,6 +63,8 @@ class Curves:
     expected: Expected | None = None
     widest: Mapping[str, float] = field(default_factory=dict)
     """How wide the interval of a corrected value may be for it to decide, where that is not ``WIDEST``."""
+    law: str = ""
+    """Of a segment: whose delay law corrects it, its own (``segment``) or that of all (``model``)."""
 
     @property
     def coverage(self) -> float | None:
@@ -129,6 +131,8 @@ def _row(
     if curves.expected is not None and kind == "realized":
         awaited = curves.expected
         detail["labels_expected"] = [awaited.due.isoformat(), awaited.share, awaited.low, awaited.high]
+    if kind == "corrected" and curves.law:
+        detail["delay_law"] = curves.law
     if kind == chosen:
         detail["rule"] = RULES[kind]
         detail |= _split(curves, metric, measure, kind=kind)

@@ -262,7 +262,10 @@ def one_label(
     reference = late.reference(store, claim.model, model, roles=roles, source=source, window=window, now=now, grid=grid)
     newest = source.newest_landing(model, now=now) if claim.revision == 0 else None
     lateness = late.lateness(store, claim.model, model, baseline=baseline, window=window, now=now, grid=grid)
-    known = late.Known(grid, reference, lateness, newest)
+    by_segment = {}
+    if not mature and len(counted.scores) > 1:
+        by_segment = late.delays_of_segments(store, claim.model, model, window=window, now=now, grid=grid)
+    known = late.Known(grid, reference, lateness, newest, by_segment)
     results = outcomes.of_label(model, late.judge(scope, counted, known, store=store, mature=mature, now=now))
     n_rows = counted.scores[None].n + counted.never[None].n
     return outcomes.Told(results, late.profiles(claim.model, model, window, counted), n_rows)

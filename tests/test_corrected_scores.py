@@ -30,7 +30,8 @@ def test_intervals_hold_the_eventual_value_without_being_wide(name: str, share: 
         allowed = least - 3 * math.sqrt(least * (1 - least) / out.trials)
         assert out.held / out.trials >= allowed, metric
         assert np.mean(out.width) <= 2 * np.mean(out.ideal), metric
-        if name in ("by class", "drifting", "in batches"):  # elsewhere labelled-only is a fair sample of some
+        # An area hardly depends on how many there are of each class: labelled-only is nearly a fair sample of it.
+        if name in ("by class", "drifting", "in batches") and metric != "roc_auc":
             assert np.mean(out.error) <= 0.5 * np.mean(out.labelled_only), metric
 
 
@@ -39,7 +40,8 @@ def test_intervals_hold_the_eventual_value_when_positives_land_first() -> None:
     for metric, out in told.items():
         assert out.held >= 15, metric
         assert np.mean(out.width) <= 2 * np.mean(out.ideal), metric
-        assert np.mean(out.error) <= 0.5 * np.mean(out.labelled_only), metric
+        if metric != "roc_auc":
+            assert np.mean(out.error) <= 0.5 * np.mean(out.labelled_only), metric
 
 
 # --- by hand ---------------------------------------------------------------------------------------

@@ -530,7 +530,6 @@ def segment_rows(facts: Facts, *, min_rows: int) -> tuple[list[SegmentRow], int]
         drift = [r for r in found if r.check is Check.FEATURE_DRIFT]
         top = max(drift, key=lambda r: (r.verdict.rank if r.verdict.decides else 0, excess(r)), default=None)
         score = next((r for r in found if r.check is Check.SCORE_DRIFT), None)
-        performance = next((r for r in found if r.check is Check.PERFORMANCE and r.value is not None), None)
         rows.append(
             SegmentRow(
                 name=name,
@@ -540,12 +539,30 @@ def segment_rows(facts: Facts, *, min_rows: int) -> tuple[list[SegmentRow], int]
                 if top is None
                 else f"{short(top.feature or '')} {metric_words(top.metric)} {number(top.value)}",
                 score="–" if score is None else f"{metric_words(score.metric)} {number(score.value)}",
-                performance="–"
-                if performance is None
-                else f"{metric_words(performance.metric)} {metric_value(performance.metric, performance.value)}",
+                performance=_segment_performance([r for r in found if r.check is Check.PERFORMANCE]),
             )
         )
     return sorted(rows, key=lambda r: (-(r.verdict.rank if r.verdict.decides else 0), r.name)), hidden
+
+
+def _segment_performance(found: Sequence[Result]) -> str:
+    """One metric of a segment: on the curve that decides, else corrected, else on the labels so far, and how many."""
+    metric = next((r.metric for r in found if r.value is not None), None)
+    if metric is None:
+        return "–"
+    of_kind = {r.kind: r for r in found if r.metric == metric}
+    decides = next((r for r in of_kind.values() if r.value is not None and r.detail.get("decides") is True), None)
+    known = [of_kind[kind] for kind in ("corrected", "realized", "estimated") if kind in of_kind]
+    shown = decides or next(r for r in known if r.value is not None)
+    told = f"{_kind_words(shown)}{metric_words(metric)} {metric_value(metric, shown.value)}"
+    if shown.interval is not None:
+        told += f" ({metric_value(metric, shown.interval[0])} – {metric_value(metric, shown.interval[1])})"
+    if shown.kind == "realized" and (shown.label_coverage or 0.0) < 1:
+        told += f", {percent(shown.label_coverage)} labelled"
+    refused = of_kind.get("corrected")
+    if refused is not None and refused.value is None and refused.detail.get("reason"):
+        told += f"; corrected: {str(refused.detail['reason']).replace('_', ' ')}"
+    return told
 
 
 def incident_view(incident: Incident, *, zone: ZoneInfo, href: str = "") -> IncidentView:
