@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _VARIABLE = "NPY_DISABLE_CPU_FEATURES"
@@ -22,11 +21,17 @@ def settle() -> None:
         return
     try:
         told = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
-        release = tuple(int(part) for part in version("numpy").split(".")[:2])
-    except (OSError, ValueError, PackageNotFoundError):
+    except OSError:
         return
-    if is_slow(told):
-        os.environ[_VARIABLE] = features(release)
+    if not is_slow(told):
+        return
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - a tenth of starting a short command
+
+    try:
+        release = tuple(int(part) for part in version("numpy").split(".")[:2])
+    except (ValueError, PackageNotFoundError):
+        return
+    os.environ[_VARIABLE] = features(release)
 
 
 def is_slow(cpuinfo: str) -> bool:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from monitor import label_tasks, windows
 from monitor.config import Config, ModelConfig, parse_duration, spec_hash
 from monitor.models import Job, Message, Roles, RunState, Window, WindowRow
-from monitor.service import Service
 
 if TYPE_CHECKING:
+    from monitor.service import Service
     from monitor.sources import Source
 
 Queued = tuple[str, str, Message]

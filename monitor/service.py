@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from monitor import champions
 from monitor.config import Config, ImportanceTable, ModelConfig
 from monitor.holding import Held, Holds
 from monitor.models import Claim, Roles
@@ -70,6 +69,9 @@ class Service:
         """What each column of the model is for, as the database has it now."""
         known = self._roles.get(model)
         if known is None or abs(now - known.at) > ROLES_KEPT:
+            # It knows baselines and all that counts them, which commands that only read the store can do without.
+            from monitor import champions  # noqa: PLC0415
+
             found = source.roles(self.model(model))
             found = champions.appointed(model, self.config, found, store=self.store, source=source, now=now)
             known = self._roles[model] = _Known(found, now)

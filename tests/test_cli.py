@@ -6,6 +6,8 @@ import json
 import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -138,6 +140,23 @@ def test_help_lists_every_command_on_one_line_at_80_columns() -> None:
 
 def test_the_version_is_told() -> None:
     assert re.fullmatch(r"ml-monitor \d+\.\d+\.\d+\n", call("--version").stdout)
+
+
+@pytest.mark.parametrize("command", ["status", "results", "incidents"])
+def test_what_only_tells_imports_neither_what_counts_nor_what_sends(folder: Path, command: str) -> None:
+    heavy = ["numpy", "scipy", "pyarrow", "structlog", "slack_sdk", "alembic", "jinja2", "pandas"]
+    heavy += ["sqlalchemy.dialects.postgresql"]
+    code = f"""
+import sys
+from monitor.cli import app
+try:
+    app([{command!r}])
+except SystemExit as ended:
+    assert not ended.code
+print([name for name in {heavy} if name in sys.modules])"""
+    told = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines()[-1] == "[]"
+    assert len(told.stdout.splitlines()) > 1
 
 
 def test_init_guesses_marks_its_guesses_and_the_result_is_valid(fresh: Path) -> None:

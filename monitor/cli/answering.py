@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from monitor.cli.common import ConfigOption, Exit, JsonOption, among, emit, fail, opened, stderr, stdout
+from monitor.cli.common import ConfigOption, Exit, JsonOption, among, emit, fail, opened_store, stderr, stdout
 from monitor.cli.reading import find_incident, incident_json, mute_json
 from monitor.cli.showing import moment
 
@@ -30,14 +30,14 @@ def ack(
 
     That it worsens, or ends, is still told.
     """
-    with opened(config) as service:
-        found = find_incident(service, incident)
+    with opened_store(config) as held:
+        found = find_incident(held, incident)
         if found.state.value != "open":
             fail(
                 f"{found.id} is {found.state.value} since {moment(found.resolved_window)}: nothing to take on",
                 Exit.USAGE,
             )
-        kept = service.store.acknowledge(found.id, who=by or _me(), note=note, at=datetime.now(UTC))
+        kept = held.store.acknowledge(found.id, who=by or _me(), note=note, at=datetime.now(UTC))
     if json:
         emit("incident", incident_json(kept))
     else:
@@ -66,16 +66,16 @@ def mute(
         fail(f"--for: {error}", Exit.USAGE)
     if length.total_seconds() <= 0:
         fail(f"--for: {for_} is no time at all; `monitor unmute` sends again", Exit.USAGE)
-    with opened(config, model=model) as service:
+    with opened_store(config, model=model) as held:
         if feature is not None:
-            known = service.store.baseline(model)
+            known = held.store.baseline(model)
             if known is not None and feature not in known.features:
                 stderr().print(
                     f"note: the baseline of {model} has no feature {feature!r}{among(feature, known.features)}",
                     style="yellow",
                     markup=False,
                 )
-        kept = service.store.mute(model, feature=feature, until=until, who=by or _me(), reason=reason)
+        kept = held.store.mute(model, feature=feature, until=until, who=by or _me(), reason=reason)
     if json:
         emit("mute", mute_json(kept))
     else:
@@ -87,9 +87,9 @@ def unmute(model: Model, feature: Feature = None, config: ConfigOption = None, j
 
     What was held back and still holds is told at the next window.
     """
-    with opened(config, model=model) as service:
-        was_muted = service.store.unmute(model, feature=feature)
-        left = [m for m in service.store.mutes(at=datetime.now(UTC)) if m.model == model]
+    with opened_store(config, model=model) as held:
+        was_muted = held.store.unmute(model, feature=feature)
+        left = [m for m in held.store.mutes(at=datetime.now(UTC)) if m.model == model]
     if json:
         emit("mutes", [mute_json(m) for m in left], unmuted=was_muted)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import math
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from pathlib import Path
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from monitor.config import Config
     from monitor.config_problems import Problem
+    from monitor.redact import Redactor
     from monitor.service import Service
     from monitor.store import Store
 
@@ -148,21 +151,51 @@ def _problem_json(problem: Problem) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class Kept:
+    """The config and its store: all that is needed to tell what was found, and quick to import."""
+
+    config: Config
+    store: Store
+
+
 @contextmanager
 def opened(given: Path | None, *, model: str | None = None) -> Iterator[Service]:
-    """The config and its store, migrated; closed afterwards."""
+    """The config, its store, migrated, and the sources; closed afterwards."""
     from monitor.service import Service
 
-    config = read_config(given)
-    require_model(config, model)
-    start_logging(config, tracebacks=False)
-    store = open_store(config)
-    service = Service(config, store)
+    with opened_store(given, model=model) as found:
+        start_logging(found.config, tracebacks=False)
+        service = Service(found.config, found.store)
+        try:
+            yield service
+        finally:
+            service.close()
+
+
+@contextmanager
+def opened_store(given: Path | None, *, model: str | None = None) -> Iterator[Kept]:
+    """The config and its store, migrated; closed afterwards."""
+    with _uncollected():
+        config = read_config(given)
+        require_model(config, model)
+        _log_of_libraries(config)
+        store = open_store(config)
     try:
-        yield service
+        yield Kept(config, store)
     finally:
-        service.close()
         store.close()
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Look for no garbage meanwhile: imports make many objects that stay, and looking is a tenth of a short command."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def require_model(config: Config, model: str | None) -> None:
@@ -212,9 +245,7 @@ def start_logging(config: Config, *, tracebacks: bool = True) -> None:
     """
     import structlog
 
-    from monitor.redact import RedactingFilter, Redactor
-
-    chosen, redactor = _level(), Redactor(_secrets(config))
+    chosen, redactor = _level(), _log_of_libraries(config)
     pretty = structlog.dev.ConsoleRenderer(colors=False)
     structlog.configure(
         processors=[
@@ -227,10 +258,18 @@ def start_logging(config: Config, *, tracebacks: bool = True) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(chosen),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # whatever stderr is when a line is written
     )
+
+
+def _log_of_libraries(config: Config) -> Redactor:
+    """Warnings of the libraries in use, on stderr, with every configured secret taken out."""
+    from monitor.redact import RedactingFilter, Redactor
+
+    redactor = Redactor(_secrets(config))
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(RedactingFilter(redactor))
     form = "%(levelname)s %(name)s %(message)s"
-    logging.basicConfig(level=max(chosen, logging.WARNING), handlers=[handler], format=form, force=True)
+    logging.basicConfig(level=max(_level(), logging.WARNING), handlers=[handler], format=form, force=True)
+    return redactor
 
 
 def _without_traceback(_logger: object, _method: str, event: Any) -> Any:

@@ -18,7 +18,7 @@ from monitor.cli.common import (
     emit,
     fail,
     instant,
-    opened,
+    opened_store,
     stamp,
     stdout,
 )
@@ -26,8 +26,8 @@ from monitor.cli.common import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from monitor.cli.common import Kept
     from monitor.models import Incident, Result, WindowRow
-    from monitor.service import Service
 
 NOTHING_YET = "nothing has been run yet. `monitor run` checks the windows that are due, `monitor backfill` the past."
 
@@ -37,31 +37,31 @@ def status(config: ConfigOption = None, model: ModelOption = None, json: JsonOpt
 
     For each model its newest window, open incidents, mutes, windows that could not be run, and when the next is due.
     """
-    with opened(config, model=model) as service:
-        told = [_model_status(service, name) for name in service.config.models if model in (None, name)]
-        outbox = service.store.outbox_counts()
-        ticks = [{"worker": tick.worker, "last_tick": stamp(tick.at)} for tick in service.store.last_ticks()]
-        mutes = [mute_json(m) for m in service.store.mutes(at=datetime.now(UTC)) if model in (None, m.model)]
+    with opened_store(config, model=model) as held:
+        told = [_model_status(held, name) for name in held.config.models if model in (None, name)]
+        outbox = held.store.outbox_counts()
+        ticks = [{"worker": tick.worker, "last_tick": stamp(tick.at)} for tick in held.store.last_ticks()]
+        mutes = [mute_json(m) for m in held.store.mutes(at=datetime.now(UTC)) if model in (None, m.model)]
         if json:
             emit("models", told, outbox=outbox, workers=ticks, mutes=mutes)
             return
-        _show_status(service, told, outbox, mutes=mutes, ticks=ticks)
+        _show_status(held, told, outbox, mutes=mutes, ticks=ticks)
 
 
-def _model_status(service: Service, name: str) -> dict[str, Any]:
+def _model_status(held: Kept, name: str) -> dict[str, Any]:
     from monitor.models import IncidentState, RunState, Verdict
 
-    rows = service.store.windows(name)
+    rows = held.store.windows(name)
     finished = [row for row in rows if row.state.finished and row.state is not RunState.SKIPPED]
     newest = max(finished, key=lambda row: row.window.end, default=None)
-    found = service.store.results(name, start=newest.window.start, end=newest.window.end) if newest is not None else []
+    found = held.store.results(name, start=newest.window.start, end=newest.window.end) if newest is not None else []
     told = [r.verdict for r in found if not r.of_versions]
     decided = [verdict for verdict in told if verdict.decides] or told
     worst = max(decided, key=lambda v: v.rank, default=Verdict.NO_DATA)
     states: dict[str, int] = {}
     for row in rows:
         states[row.state.value] = states.get(row.state.value, 0) + 1
-    opened_ones = service.store.incidents(name, states=[IncidentState.OPEN])
+    opened_ones = held.store.incidents(name, states=[IncidentState.OPEN])
     return {
         "model": name,
         "verdict": worst.value,
@@ -72,7 +72,7 @@ def _model_status(service: Service, name: str) -> dict[str, Any]:
         "waits_for": next((row.reason for row in rows if row.state is RunState.PENDING and row.reason), None),
         "open_incidents": [incident.id for incident in opened_ones],
         "acknowledged": [incident.id for incident in opened_ones if incident.acknowledged_by],
-        "next_windows_due": [stamp(due) for due in next_due(service, name, now=datetime.now(UTC))[:1]],
+        "next_windows_due": [stamp(due) for due in next_due(held, name, now=datetime.now(UTC))[:1]],
     }
 
 
@@ -80,11 +80,11 @@ def _error_json(row: WindowRow) -> dict[str, Any]:
     return {"job": row.job.value, "window_start": stamp(row.window.start), "reason": row.reason}
 
 
-def next_due(service: Service, name: str, *, now: datetime) -> list[datetime]:
+def next_due(held: Kept, name: str, *, now: datetime) -> list[datetime]:
     """When the next windows of a model are due, soonest first."""
     from monitor import schedule
 
-    return schedule.next_due(service.model(name), service.config, now=now)
+    return schedule.next_due(held.config.models[name], held.config, now=now)
 
 
 def mute_json(muted: Any) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def mute_json(muted: Any) -> dict[str, Any]:
 
 
 def _show_status(
-    service: Service,
+    held: Kept,
     told: Sequence[dict[str, Any]],
     outbox: dict[str, dict[str, int]],
     *,
@@ -121,7 +121,7 @@ def _show_status(
     if not any(item["windows"] for item in told):
         console.print(f"\n{NOTHING_YET}")
     for item in told:
-        _show_model(service, item, console)
+        _show_model(held, item, console)
     for muted in mutes:
         what = muted["model"] + (f" {muted['feature']}" if muted["feature"] else "")
         why = f": {muted['reason']}" if muted["reason"] else ""
@@ -138,10 +138,10 @@ def _show_status(
         console.print(f"  worker {tick['worker']}: last tick {tick['last_tick']}", markup=False, soft_wrap=True)
 
 
-def _show_model(service: Service, item: dict[str, Any], console: Console) -> None:
+def _show_model(held: Kept, item: dict[str, Any], console: Console) -> None:
     """What is open, waiting, skipped or broken of one model."""
     for name in item["open_incidents"]:
-        incident = service.store.incident(name)
+        incident = held.store.incident(name)
         if incident is not None:
             taken = f" (taken on by {incident.acknowledged_by})" if incident.acknowledged_by else ""
             console.print(f"  {item['model']}: {name}: {incident.summary}{taken}", markup=False, soft_wrap=True)
@@ -186,19 +186,19 @@ def results(
     """
     from monitor.models import Check
 
-    with opened(config, model=model) as service:
+    with opened_store(config, model=model) as held:
         if check is not None and check not in set(Check):
             fail(f"--check: there is no check {check!r}{among(check, Check)}", Exit.USAGE)
-        found = service.store.results(
+        found = held.store.results(
             model,
             check=None if check is None else Check(check),
             feature=feature,
-            start=None if start is None else instant(start, service.config, option="--from"),
-            end=None if end is None else instant(end, service.config, option="--to"),
+            start=None if start is None else instant(start, held.config, option="--from"),
+            end=None if end is None else instant(end, held.config, option="--to"),
             all_revisions=all_revisions,
         )
         if feature is not None and not found:
-            _check_feature(service, feature, model)
+            _check_feature(held, feature, model)
     everything = len(found)
     if worse_than_ok:
         found = [r for r in found if r.verdict.value in ("warn", "alert")]
@@ -236,9 +236,9 @@ def _worth_a_line(result: Result) -> bool:
     return result.verdict.decides and (result.segment is None or result.verdict.value != "ok")
 
 
-def _check_feature(service: Service, feature: str, model: str | None) -> None:
+def _check_feature(held: Kept, feature: str, model: str | None) -> None:
     """Leave with code 2 where nothing was ever said about a feature of this name."""
-    known = {r.feature for r in service.store.results(model) if r.feature is not None}
+    known = {r.feature for r in held.store.results(model) if r.feature is not None}
     if known and feature not in known:
         fail(f"no result names a feature {feature!r}{among(feature, sorted(known))}", Exit.USAGE)
 
@@ -293,9 +293,9 @@ def incidents(
     """What fired: from when to when, and why."""
     from monitor.models import IncidentState
 
-    with opened(config, model=model) as service:
-        found = service.store.incidents(model, states=[IncidentState.OPEN] if open_only else None)
-        ran = bool(found) or any(service.store.windows(name) for name in service.config.models)
+    with opened_store(config, model=model) as held:
+        found = held.store.incidents(model, states=[IncidentState.OPEN] if open_only else None)
+        ran = bool(found) or any(held.store.windows(name) for name in held.config.models)
     if json:
         emit("incidents", [incident_json(i) for i in found])
         return
@@ -330,14 +330,14 @@ def incident_json(incident: Incident) -> dict[str, Any]:
     }
 
 
-def find_incident(service: Service, text: str) -> Incident:
+def find_incident(held: Kept, text: str) -> Incident:
     """The incident of this id or beginning, or leave with code 2 and say which there are."""
     try:
-        found = service.store.incident(text.strip())
+        found = held.store.incident(text.strip())
     except LookupError as error:
         fail(str(error).strip('"'), Exit.USAGE)
     if found is None:
-        known = [item.id for item in service.store.incidents()]
+        known = [item.id for item in held.store.incidents()]
         fail(f"there is no incident {text!r}{among(text, known)}", Exit.USAGE)
     return found
 
@@ -351,9 +351,9 @@ def explain(
 
     In a terminal the worst window of each number is shown; with --json every number beyond its limit.
     """
-    with opened(config) as service:
-        found = find_incident(service, incident)
-        results = service.store.results(found.model, check=found.check, start=found.opened_window, end=_after(found))
+    with opened_store(config) as held:
+        found = find_incident(held, incident)
+        results = held.store.results(found.model, check=found.check, start=found.opened_window, end=_after(found))
     evidence = sorted((r for r in results if r.verdict.value in ("warn", "alert")), key=_result_order)
     if json:
         from monitor.reports.outcomes import tables_json
@@ -454,8 +454,8 @@ def history(
 
     Without a feature it is the score's, or with a metric such as `recall` or `n_rows` the model's.
     """
-    with opened(config, model=model) as service:
-        everything = service.store.results(model)
+    with opened_store(config, model=model) as held:
+        everything = held.store.results(model)
     found = sorted((r for r in everything if _is_of(r, feature, metric)), key=_result_order)
     if everything and not found:
         _say_what_there_is(everything, feature, metric)

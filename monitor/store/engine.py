@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, exc
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import QueuePool
 
@@ -78,7 +77,13 @@ class Database:
 
 def insert_or(connection: Connection, table: Table) -> Any:
     """An ``INSERT`` that knows ``ON CONFLICT``: both databases speak it, SQLAlchemy spells it once for each."""
-    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+    if connection.dialect.name == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert  # noqa: PLC0415 - one process talks to one of the two
+
+        return insert(table)
+    from sqlalchemy.dialects.postgresql import insert as insert_postgres  # noqa: PLC0415 - as above
+
+    return insert_postgres(table)
 
 
 def open_database(url: str, *, create: bool) -> Database:

@@ -18,7 +18,6 @@ from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
 
-import numpy as np
 from sqlalchemy import JSON, DateTime, Double, Text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
@@ -97,8 +96,6 @@ def to_storable(value: Any) -> Any:  # noqa: PLR0911 - one return for each kind 
         return clean_text(value)
     if isinstance(value, int):
         return int(value)
-    if isinstance(value, np.generic):
-        return to_storable(value.item())
     if isinstance(value, (float, Decimal)):
         return finite(value)
     if isinstance(value, datetime):
@@ -107,14 +104,14 @@ def to_storable(value: Any) -> Any:  # noqa: PLR0911 - one return for each kind 
         return value.isoformat()
     if isinstance(value, timedelta):
         return value.total_seconds()
+    if hasattr(value, "tolist"):  # NumPy's scalars and arrays; those who only read do without importing it
+        return to_storable(value.tolist())
     return _storable_container(value)
 
 
 def _storable_container(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {clean_text(str(to_storable(key))): to_storable(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return to_storable(value.tolist())
     if isinstance(value, (list, tuple)):
         return [to_storable(item) for item in value]
     if isinstance(value, (set, frozenset)):
