@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors import delay_counts, score_labels
@@ -17,6 +17,7 @@ SCORES = st.one_of(st.floats(allow_nan=True, width=64), st.sampled_from([0.0, -0
 STATES = st.sampled_from([0.0, 1.0, np.nan])
 
 
+@settings(deadline=None)
 @given(
     edges=st.lists(st.floats(0, 1e9), min_size=1, max_size=40).map(sorted),
     values=st.lists(st.floats(0, allow_infinity=True), max_size=60),
@@ -39,6 +40,7 @@ def test_ages_in_quadratic_bins_are_placed_without_a_search(monkeypatch: pytest.
     assert np.array_equal(places(edges, values, side="left"), expected)
 
 
+@settings(deadline=None)
 @given(rows=st.lists(st.tuples(SCORES, STATES, STATES), max_size=50))
 def test_scores_are_counted_by_label_and_decision(rows: list[tuple[float, float, float]]) -> None:
     frame = pd.DataFrame(rows, columns=["score", "label", "decision"], dtype=np.float64)

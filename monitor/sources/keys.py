@@ -77,32 +77,112 @@ def repeated(keys: pa.Array) -> npt.NDArray[np.bool_] | None:
     return np.asarray(found if valid is None else found & valid)
 
 
-class KeyIndex:
-    """Where each of some distinct keys is, made once and asked for many; null is no key."""
+class KeyTable:
+    """Where each key of some rows is, made once and asked for many; null is no key.
+
+    Whole numbers that lie close together are their own place in a table.  Other keys are found by their codes in a
+    table of at least twice as many places, and then compared as themselves.
+
+    Parameters
+    ----------
+    keys
+        One for each row, as :func:`joined` makes them; several rows may have the same one.
+    """
 
     def __init__(self, keys: pa.Array) -> None:
-        self._keys = keys
-        self._spelled: KeyIndex | None = None
-        code = codes(keys)
-        self._order = np.argsort(code)
-        self._codes = code[self._order]
-        self._clash = bool((self._codes[1:] == self._codes[:-1]).any())
+        self._keys, self._code = keys, codes(keys)
+        self._whole = pa.types.is_integer(keys.type)
+        self._spelled: KeyTable | None = None
+        self._distinct: pa.Array | None = None
+        self.first = np.arange(len(keys))
+        """For each row the first one with the same key; -1 without a key."""
+        rows = self.first.copy()
+        if keys.null_count:
+            valid = pc.is_valid(keys).to_numpy(zero_copy_only=False)
+            self.first[~valid], rows = -1, np.flatnonzero(valid)
+        ends = pc.min_max(keys).as_py() if self._whole and len(rows) else {"min": 0, "max": 2**64}
+        self._lowest, self._span = ends["min"], ends["max"] - ends["min"]
+        self._dense = self._span <= _LOOSE * len(rows)
+        if self._dense:
+            self._table = np.full(self._span + 2, -1, np.int32)
+            places = self._own_places(self._code[rows])
+            self._table[places[::-1]] = rows[::-1]
+            self.first[rows] = self._table.take(places)
+        else:
+            self._table = np.full(1 << max(4, (2 * len(rows)).bit_length()), -1, np.int32)
+            self._fill(rows)
 
-    def places(self, keys: pa.Array) -> pa.Array:
-        """The place of each key, int64; null where it is not among them."""
+    def _own_places(self, code: Codes) -> npt.NDArray[np.int64]:
+        """The place of each number in a dense table; what lies outside has the last one, which stays empty."""
+        away = code - np.uint64(self._lowest % 2**64)  # what is lower wraps around, and is far outside
+        return np.asarray(np.minimum(away, np.uint64(self._span + 1)), dtype=np.int64)
+
+    def _slots(self, code: Codes) -> npt.NDArray[np.int64]:
+        n_bits = (len(self._table) - 1).bit_length()
+        return np.asarray((code * _MIX) >> np.uint64(64 - n_bits), dtype=np.int64)
+
+    def _fill(self, rows: npt.NDArray[np.int64]) -> None:
+        """Put the first row of each key at its slot, or at the next one that is free."""
+        slots, last = self._slots(self._code[rows]), len(self._table) - 1
+        while len(rows):
+            free = np.flatnonzero(self._table.take(slots) < 0)[::-1]  # backwards: the first is written last, and stays
+            self._table[slots.take(free)] = rows.take(free)
+            there = self._table.take(slots)
+            alike = self._code.take(there) == self._code.take(rows)
+            self.first[rows[alike]] = there[alike]
+            left = np.flatnonzero(~alike)
+            rows, slots = rows.take(left), (slots.take(left) + 1) & last
+        if not self._whole:
+            again = np.flatnonzero((self.first >= 0) & (self.first != np.arange(len(self.first))))
+            if not pc.all(pc.equal(self._keys.take(again), self._keys.take(self.first[again])), min_count=0).as_py():
+                self._tell_apart()
+
+    def _tell_apart(self) -> None:
+        """Two different keys have one code: Arrow has to find them."""
+        coded = self._keys.dictionary_encode()
+        places = pc.fill_null(coded.indices, len(coded.dictionary)).to_numpy()
+        self._distinct = coded.dictionary
+        self._table = np.full(len(coded.dictionary) + 1, -1, np.int32)
+        self._table[places[::-1]] = np.arange(len(places))[::-1]
+        self._table[-1] = -1
+        self.first = self._table.take(places).astype(np.int64)
+
+    @property
+    def has_repeats(self) -> bool:
+        return bool(((self.first >= 0) & (self.first != np.arange(len(self.first)))).any())
+
+    def places(self, keys: pa.Array) -> npt.NDArray[np.int64]:
+        """The first row with each key; -1 where there is none."""
         if keys.type != self._keys.type:
             if pa.types.is_string(self._keys.type):
                 return self.places(normal.whole_text(keys))
-            self._spelled = self._spelled or KeyIndex(normal.whole_text(self._keys))
+            self._spelled = self._spelled or KeyTable(normal.whole_text(self._keys))
             return self._spelled.places(keys)
-        if self._clash:
-            return pc.index_in(keys, value_set=self._keys).cast(pa.int64())
-        if not len(self._codes):
-            return pa.nulls(len(keys), pa.int64())
+        if self._distinct is not None:
+            at = pc.fill_null(pc.index_in(keys, value_set=self._distinct), len(self._distinct))
+            return np.asarray(self._table.take(at.to_numpy()), dtype=np.int64)
         code = codes(keys)
-        order = np.argsort(code)  # searched in order, neighbours are near in memory
-        found = np.empty(len(code), np.int64)
-        found[order] = np.searchsorted(self._codes, code[order])
-        found = self._order[np.minimum(found, len(self._codes) - 1)]
-        same = pc.fill_null(pc.equal(self._keys.take(pa.array(found)), keys), False)
-        return pa.array(found, mask=~same.to_numpy(zero_copy_only=False))
+        found = self._table.take(self._own_places(code)).astype(np.int64) if self._dense else self._sought(code)
+        if keys.null_count:
+            found[pc.is_null(keys).to_numpy(zero_copy_only=False)] = -1
+        if not self._whole:
+            there = np.flatnonzero(found >= 0)
+            same = pc.equal(self._keys.take(found[there]), keys if len(there) == len(keys) else keys.take(there))
+            found[there[~same.to_numpy(zero_copy_only=False)]] = -1
+        return found
+
+    def _sought(self, code: Codes) -> npt.NDArray[np.int64]:
+        found, asked = np.full(len(code), -1), np.arange(len(code))
+        slots, last = self._slots(code), len(self._table) - 1
+        while len(asked):
+            there = self._table.take(slots)
+            taken = there >= 0
+            alike = taken & (self._code.take(there) == code) if len(self._code) else taken
+            found[asked[alike]] = there[alike]
+            left = np.flatnonzero(taken & ~alike)
+            asked, slots, code = asked.take(left), (slots.take(left) + 1) & last, code.take(left)
+        return found
+
+
+_LOOSE = 4
+"""Whole numbers have a table of their own places where it needs at most so many for each."""

@@ -24,7 +24,7 @@ from monitor.config import (
     TimeColumn,
 )
 from monitor.models import DECISION, SCORE, Job, Roles, Window
-from monitor.sources import keys, normal, times, versions
+from monitor.sources import joining, normal, times, versions
 from monitor.sources.errors import PermanentSourceError, missing
 from monitor.sources.prefetch import prefetch
 from monitor.sources.roles import from_json, own_labels, resolve, spelled_out
@@ -52,7 +52,6 @@ from monitor.sources.shaping import Shape, ShapedWork, as_feature, column_of
 
 _TICK = timedelta(microseconds=1)
 _KEY_CHUNK = 500
-_LABEL_ROWS = 1 << 17
 
 
 class InputStream:
@@ -220,8 +219,16 @@ class Source:
         return self._scanner.count_numbers(scan, numeric)
 
     def _prediction_scan(
-        self, model: ModelConfig, roles: Roles, window: Window | None, *, now: datetime, features: dict[str, str]
+        self,
+        model: ModelConfig,
+        roles: Roles,
+        window: Window | None,
+        *,
+        now: datetime,
+        features: dict[str, str],
+        look: bool = True,
     ) -> tuple[Scan, int]:
+        """What is read of the predictions, and how many rows others replace, where one is to ``look`` for them."""
         relation = _relation(model)
         infos = self._infos(relation)
         span = self._window_span(model, relation, window, now=now)
@@ -234,7 +241,8 @@ class Source:
                 reads[name] = _feature_read(infos, name, features.get(name, "categorical"), self._scanner, relation)
         only = versions.champion_only(model, infos)
         scan = Scan(relation, reads, span=span, join=join, window=_pair(window, now), only=only)
-        duplicates = self._scanner.duplicates(scan, model.key or ()) if self._needs_dedupe(model, infos) else 0
+        unsure = look and self._needs_dedupe(model, infos)
+        duplicates = self._scanner.duplicates(scan, model.key or ()) if unsure else 0
         return (replace(scan, dedupe=tuple(model.key or ())) if duplicates else scan), duplicates
 
     def _needs_dedupe(self, model: ModelConfig, infos: dict[str, ColumnInfo]) -> bool:
@@ -316,9 +324,11 @@ class Source:
         model = spelled_out(model, roles)
         if model.labels is None:
             return LabelStream(lambda _: iter(()))
-        scan, duplicates = self._prediction_scan(model, roles, window, now=now, features={})
-        infos = self._infos(_relation(model))
         own = own_labels(model)
+        # Keys that are held for the labels show by themselves whether some are alike.
+        look = own or not self._scanner.exact_keys
+        scan, duplicates = self._prediction_scan(model, roles, window, now=now, features={}, look=look)
+        infos = self._infos(_relation(model))
         if own:
             self._check_names([model.labels.label], _relation(model))
             scan.reads[LABEL] = label_read(infos[model.labels.label], model)
@@ -332,7 +342,7 @@ class Source:
         else:
             self._check_names(model.key, _relation(model))
             for at, name in enumerate(model.key):
-                scan.reads[f"__key{at}__"] = _raw_read(infos[name])
+                scan.reads[f"__key{at}__"] = key_read(infos[name])
         condition = model.labels.only_when
         if condition is not None and condition.column is not None:
             self._check_names([condition.column], _relation(model))
@@ -343,15 +353,36 @@ class Source:
 
         def batches(stream: InputStream) -> Iterator[pa.RecordBatch]:
             assert isinstance(stream, LabelStream)  # noqa: S101 - made so below
-            known = None if own else self._labels(model, scan, now=now, stream=stream)
-            shape = self._shape(model, roles, {}, span=scan.span)
-            for raw in _gathered(self._scanner.scan(scan)):
-                kept, moments, _ = shape.cut(raw)
-                shaped = shape.shaped(kept, moments)
-                found = self._labelled(kept, shaped, model, known, window=window, now=now, stream=stream)
-                yield with_class_scores(found, kept)
+            unsure = not look and self._needs_dedupe(model, infos)
+            rows = self._labelled_rows(model, roles, scan, window=window, now=now, stream=stream, unsure=unsure)
+            for raw, found in rows:
+                yield with_class_scores(found, raw)
 
         return LabelStream(batches, duplicates=duplicates)
+
+    def _labelled_rows(
+        self,
+        model: ModelConfig,
+        roles: Roles,
+        scan: Scan,
+        *,
+        window: Window,
+        now: datetime,
+        stream: LabelStream,
+        unsure: bool = False,
+    ) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+        """The raw rows of a scan, and what they come to with their labels; ``unsure`` whether keys repeat."""
+        if not own_labels(model):
+            yield from joining.with_labels(
+                self, model, roles, scan, window=window, now=now, stream=stream, unsure=unsure
+            )
+            return
+        shape = self._shape(model, roles, {}, span=scan.span)
+        for raw in joining.gathered(self._scanner.scan(scan)):
+            kept, moments, _ = shape.cut(raw)
+            told = self._own_truth(kept, model, now=now)
+            shaped = shape.shaped(kept, moments)
+            yield kept, self._labelled(kept, shaped, model, told, window=window, now=now, stream=stream)
 
     def newest_landing(self, model: ModelConfig, *, now: datetime) -> datetime | None:
         """When the newest label of any prediction landed, as of `now`; ``None`` where labels carry no time."""
@@ -368,30 +399,16 @@ class Source:
         moments = times.to_utc(normal.any_column([last]), form).to_pylist()
         return moments[0] if moments else None
 
-    def _labels(self, model: ModelConfig, predictions: Scan, *, now: datetime, stream: LabelStream) -> KnownLabels:
-        """Read the labels known at `now`, newest first by key, one for each key."""
-        source, scan = self._label_scan(model, predictions, now=now)
-        tables = [pa.Table.from_batches([raw]) for raw in source._scanner.scan(scan)]
-        if not tables:
-            empty: list[Any] = []
-            return KnownLabels(pa.table({
-                "key": pa.array(empty, pa.string()), LABEL: pa.array(empty, _LABEL_TYPES[_task(model)]),
-                LABEL_TIME: pa.array(empty, times.UTC_US),
-            }))  # fmt: skip
-        table = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
-        landed = (
-            times.to_utc(normal.storage(table.column(LABEL_TIME)), scan.reads[LABEL_TIME].time)  # type: ignore[arg-type]
-            if LABEL_TIME in table.column_names
-            else pa.nulls(table.num_rows, times.UTC_US)
-        )
-        truth = _truth(normal.storage(table.column(LABEL)), scan.reads[LABEL].info, model)
-        known = pc.is_valid(truth)
-        if LABEL_TIME in table.column_names:
-            known = pc.and_(known, times.inside(landed, Span(scan.reads[LABEL_TIME].time, None, now + _TICK)))  # type: ignore[arg-type]
-        keyed = pa.table({"key": _joined_key(table), LABEL: truth, LABEL_TIME: landed})
-        return KnownLabels(_newest_label(keyed.filter(pc.and_(known, pc.is_valid(keyed.column("key")))), stream))
+    def _known_labels(self, raw: pa.RecordBatch, scan: Scan, model: ModelConfig) -> tuple[pa.Array, pa.Array]:
+        """What rows of the labels' table say, and when it landed."""
+        read = scan.reads.get(LABEL_TIME)
+        moments = pa.nulls(raw.num_rows, times.UTC_US)
+        if read is not None and read.time is not None:
+            moments = times.to_utc(column_of(raw, LABEL_TIME), read.time)
+        return _truth(column_of(raw, LABEL), scan.reads[LABEL].info, model), moments
 
-    def _label_scan(self, model: ModelConfig, predictions: Scan, *, now: datetime) -> tuple[Source, Scan]:
+    def _label_scan(self, model: ModelConfig, predictions: Scan, *, now: datetime) -> tuple[Source, Scan, pa.DataType]:
+        """Where the labels are, what is read there, and of which type they will be."""
         labels = model.labels
         if labels is None:
             raise ValueError("the model has no labels")
@@ -400,7 +417,7 @@ class Source:
         key = tuple(labels.key or model.key or ())
         source._check_names([*key, labels.label], relation)
         infos = source._infos(relation)
-        reads = {f"__key{at}__": _raw_read(infos[name]) for at, name in enumerate(key)}
+        reads = {f"__key{at}__": key_read(infos[name]) for at, name in enumerate(key)}
         reads[LABEL] = label_read(infos[labels.label], model)
         upto = None
         if labels.time is not None:
@@ -409,16 +426,16 @@ class Source:
             upto = Span(form, None, now + _TICK)
         among = (key, predictions, tuple(model.key or ())) if source is self else None
         start = predictions.window[0] if predictions.window else None
-        return source, Scan(
-            relation, reads, upto=upto, among=among, window=(start, now) if start else predictions.window
-        )
+        known = (start, now) if start else predictions.window
+        scan = Scan(relation, reads, upto=upto, among=among, window=known)
+        return source, scan, _LABEL_TYPES[_task(model)]
 
     def _labelled(
         self,
         raw: pa.RecordBatch,
         shaped: pa.RecordBatch,
         model: ModelConfig,
-        known: KnownLabels | None,
+        told: tuple[pa.Array, pa.Array],
         *,
         window: Window,
         now: datetime,
@@ -427,7 +444,7 @@ class Source:
         if model.labels is None:
             raise ValueError("the model has no labels")
         moments = column_of(shaped, TIME)
-        truth, landed = self._own_truth(raw, model, now=now) if known is None else known.of(_joined_key(raw))
+        truth, landed = told
         early = pc.fill_null(pc.less(landed, moments), False)
         stream.before_prediction += int(pc.sum(early).as_py() or 0)
         never = self._never_labelled(raw, shaped, model)
@@ -713,7 +730,7 @@ class Source:
                     upto = Span(self._form(relation, spec), None, now + _TICK)
                     told += self._scanner.aggregate(replace(scan, upto=upto), time=spec.column)
             else:
-                source, labels = self._label_scan(model, scan, now=now)
+                source, labels, _ = self._label_scan(model, scan, now=now)
                 spec = model.labels.time
                 told += source._scanner.aggregate(labels, time=spec.column if spec else model.labels.label)
             told.append(model.labels.absent_means is not None and now >= window.end + model.labels.delay)
@@ -827,10 +844,15 @@ def _raw_read(info: ColumnInfo) -> Read:
     return Read(info.name, "text", info)
 
 
+def key_read(info: ColumnInfo) -> Read:
+    """How a key is read that others are compared with."""
+    return Read(info.name, "whole", info) if info.is_integer else _raw_read(info)
+
+
 def label_read(info: ColumnInfo, model: ModelConfig) -> Read:
     """How a label is read: a number of a regression exactly."""
     exact = _task(model) == "regression" and info.kind == "numeric"
-    return Read(info.name, "number", info) if exact else _raw_read(info)
+    return Read(info.name, "number", info) if exact else key_read(info)
 
 
 def _feature_read(infos: dict[str, ColumnInfo], name: str, kind: str, scanner: Scanner, relation: Relation) -> Read:
@@ -840,58 +862,6 @@ def _feature_read(infos: dict[str, ColumnInfo], name: str, kind: str, scanner: S
     if kind == "numeric":
         return Read(name, "number", info)
     return Read(name, "bool" if info.kind == "bool" else "text", info)
-
-
-def _gathered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Gather narrow batches, so that the labels' hash table is built a few times and not once a batch."""
-    parts: list[pa.RecordBatch] = []
-    rows = 0
-    for batch in batches:
-        parts.append(batch)
-        rows += batch.num_rows
-        if rows >= _LABEL_ROWS:
-            yield _one_batch(parts)
-            parts, rows = [], 0
-    if parts:
-        yield _one_batch(parts)
-
-
-def _one_batch(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
-    table = pa.concat_tables([pa.Table.from_batches([p]) for p in parts], promote_options="permissive")
-    columns = [normal.storage(column) for column in table.columns]
-    return pa.RecordBatch.from_arrays(columns, names=table.column_names)
-
-
-class KnownLabels:
-    """The labels that had landed, one for each key: those of a window are all that is held in memory."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self._labels, self._landed = (normal.storage(table.column(name)) for name in (LABEL, LABEL_TIME))
-        self._index = keys.KeyIndex(normal.storage(table.column("key")))
-
-    def of(self, key: pa.Array) -> tuple[pa.Array, pa.Array]:
-        """The label of each key and when it landed; null where there is none."""
-        places = self._index.places(key)
-        return self._labels.take(places), self._landed.take(places)
-
-
-def _joined_key(batch: pa.RecordBatch | pa.Table) -> pa.Array:
-    n_keys = sum(name.startswith(keys.PREFIX) for name in batch.schema.names)
-    return keys.joined([batch.column(f"{keys.PREFIX}{i}__") for i in range(n_keys)])
-
-
-def _newest_label(keyed: pa.Table, stream: LabelStream) -> pa.Table:
-    """Keep the newest landing of each key; count keys whose labels contradict each other."""
-    several = keys.repeated(normal.storage(keyed.column("key")))
-    if several is None:
-        return keyed
-    once, keyed = keyed.filter(pa.array(~several)), keyed.filter(pa.array(several))
-    kinds = keyed.group_by("key").aggregate([(LABEL, "count_distinct")])
-    stream.contradictions += int(pc.sum(pc.greater(kinds.column(f"{LABEL}_count_distinct"), 1)).as_py() or 0)
-    ordered = keyed.sort_by([("key", "ascending"), (LABEL_TIME, "descending"), (LABEL, "descending")])
-    key = ordered.column("key").combine_chunks()
-    first = pa.concat_arrays([pa.array([True]), pc.not_equal(key[1:], key[:-1])])
-    return pa.concat_tables([once, ordered.filter(first)])
 
 
 def _chunks(keys: Sequence[tuple[Any, ...]]) -> Iterator[Sequence[tuple[Any, ...]]]:

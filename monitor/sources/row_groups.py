@@ -11,14 +11,16 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from monitor.memory import release
-from monitor.sources import keys, times
+from monitor.sources import keys
 from monitor.sources.batches import batch_rows
-from monitor.sources.shapes import Scan, Span
+from monitor.sources.shapes import Scan
 
 _SLAB = 500
 WIDE = 1000
 """With more columns than this a row group is read some columns at a time, and what was set free is given back."""
 _HELD_VALUES = 1 << 25
+Bounds = tuple[str, Any, Any]
+"""A column, and between what its values lie: at or above the first, below the second; ``None`` is no bound."""
 _OPTIONS = ds.ParquetFragmentScanOptions(pre_buffer=False)
 """Column chunks are read as they are decoded: held ready beside it, they would double the memory of wide files."""
 
@@ -39,15 +41,15 @@ def parquet_format(scan: Scan, schema: pa.Schema) -> ds.ParquetFileFormat:
 
 
 def stream(
-    dataset: ds.Dataset, columns: dict[str, Any], condition: Any, *, spans: Sequence[Span] | None
+    dataset: ds.Dataset, columns: dict[str, Any], condition: Any, *, bounds: Sequence[Bounds] | None
 ) -> Iterator[pa.RecordBatch]:
     """The rows that pass ``condition``, file by file and row group by row group, in their order.
 
     Parameters
     ----------
-    spans
-        What ``condition`` says, where it is only about time: row groups that lie within are read unfiltered, which
-        saves copying every column.  ``None``: it says more.
+    bounds
+        What ``condition`` says, where that is between what columns lie: row groups that lie within are read unfiltered,
+        which saves copying every column.  ``None``: it says more.
     """
     for fragment in dataset.get_fragments(filter=condition):
         for part, n_rows in _parts(fragment, condition, dataset.schema):
@@ -55,7 +57,7 @@ def stream(
                 yield from _wide_rows(part, columns, condition, dataset.schema, n_rows=n_rows)
                 release()
                 continue
-            covered = spans is not None and n_rows is not None and all(_covers(span, part) for span in spans)
+            covered = bounds is not None and n_rows is not None and all(_covers(each, part) for each in bounds)
             yield from part.to_batches(
                 schema=dataset.schema,
                 columns=columns,
@@ -123,11 +125,11 @@ def _parts(fragment: ds.Fragment, condition: Any, schema: pa.Schema) -> Iterator
         yield part, part.row_groups[0].num_rows
 
 
-def _covers(span: Span, part: ds.ParquetFileFragment) -> bool:
-    """Whether the statistics prove that every row has a time, and one within the span; in doubt, no."""
-    low, high = times.bounds(span)
+def _covers(bounds: Bounds, part: ds.ParquetFileFragment) -> bool:
+    """Whether the statistics prove that every row has a value, and one within the bounds; in doubt, no."""
+    name, low, high = bounds
     group = part.metadata.row_group(part.row_groups[0].id)
-    place = part.metadata.schema.to_arrow_schema().get_field_index(span.time.column)
+    place = part.metadata.schema.to_arrow_schema().get_field_index(name)
     if place < 0 or group.num_columns != len(part.physical_schema):  # nested columns: places do not line up
         return False
     told = group.column(place).statistics

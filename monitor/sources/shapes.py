@@ -59,6 +59,11 @@ class ColumnInfo:
     whole: bool = False
     values: tuple[Any, ...] = field(default=(), repr=False)
 
+    @property
+    def is_integer(self) -> bool:
+        """Whether the type is one of whole numbers; SQLite's columns may hold others all the same."""
+        return self.kind == "numeric" and "INT" in self.type.upper()
+
 
 Form = Literal["aware", "naive", "date", "epoch", "iso"]
 
@@ -90,10 +95,13 @@ class Span:
 
 @dataclass(frozen=True)
 class Read:
-    """One output column: read `column` of the relation (or of the joined one) as numbers, text, time or as it is."""
+    """One output column: read `column` of the relation (or of the joined one) as numbers, text, time or as it is.
+
+    ``whole`` is text where a whole number need not be spelled.
+    """
 
     column: str
-    how: Literal["number", "text", "bool", "time", "raw"]
+    how: Literal["number", "whole", "text", "bool", "time", "raw"]
     info: ColumnInfo
     joined: bool = False
     time: TimeForm | None = None
@@ -116,7 +124,7 @@ class Scan:
 
     ``keys`` restricts to rows whose key columns equal one of the tuples; ``dedupe`` keeps the last row of each key;
     ``among`` keeps only rows whose key occurs in another scan's rows (labels of the window's predictions); ``only``
-    keeps rows whose column has one of the values.
+    keeps rows whose column has one of the values; ``between`` those whose whole number lies between two, or is one.
     """
 
     relation: Relation
@@ -130,6 +138,7 @@ class Scan:
     window: tuple[datetime, datetime] | None = None
     limit: int | None = None
     only: tuple[str, tuple[Any, ...]] | None = None
+    between: tuple[str, int, int] | None = None
 
 
 class Scanner(Protocol):
@@ -137,6 +146,8 @@ class Scanner(Protocol):
 
     where: str
     pushes_down: bool
+    exact_keys: bool
+    """Whether keys are the same here only where their texts are, upper and lower case told apart."""
 
     @property
     def spread(self) -> Callable[[Scan, Work], Iterator[tuple[str, bytes]]] | None:
@@ -149,6 +160,9 @@ class Scanner(Protocol):
     def aggregate(self, scan: Scan, *, time: str) -> tuple[int, Any, Any]: ...
 
     def duplicates(self, scan: Scan, key: Sequence[str]) -> int: ...
+
+    def is_small(self, relation: Relation, n_rows: int) -> bool:
+        """Whether a relation has no more rows than this; no, where it is not cheap to say."""
 
     def count_numbers(self, scan: Scan, specs: Mapping[str, NumericSpec]) -> dict[str, NumericProfile]: ...
 

@@ -47,6 +47,7 @@ class Spark:
     """A scanner over what a Spark session sees; Spark is started at the first read, and shared by all such sources."""
 
     pushes_down = False
+    exact_keys = True
 
     def __init__(self, name: str, config: SourceConfig) -> None:
         if config.spark is None:
@@ -183,6 +184,9 @@ class Spark:
                 frame = _within(frame, span)
         if scan.keys is not None:
             frame = frame.where(_is_among(frame, *scan.keys))
+        if scan.between is not None:
+            name, low, high = scan.between
+            frame = frame.where(f.col(_quoted(name)).between(low, high))
         if scan.among is not None:
             mine, other, theirs = scan.among
             keys = self._kept(session, other).select(
@@ -257,6 +261,9 @@ class Spark:
             keyed = reduce(lambda frame, column: frame.where(column.isNotNull()), columns, self._kept(session, scan))
             groups = keyed.groupBy(*columns).agg((f.count(f.lit(1)) - 1).alias("n"))
             return int(groups.agg(f.coalesce(f.sum("n"), f.lit(0))).toArrow().column(0)[0].as_py())
+
+    def is_small(self, relation: Relation, n_rows: int) -> bool:  # noqa: ARG002
+        return False
 
     def describe(self, relation: Relation, *, window: tuple[datetime, datetime] | None = None) -> list[ColumnInfo]:
         """List the columns of a relation, with what its first rows show."""

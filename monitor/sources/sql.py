@@ -45,6 +45,7 @@ class Database:
         self.where = f"source {name!r}"
         asked = config.push_down
         self.pushes_down = asked == "always" or (asked == "auto" and self.dialect_name in pushdown.WAREHOUSES)
+        self.exact_keys = self.dialect_name in ("postgresql", "sqlite")
         self.adbc = adbc and self.dialect_name in ("postgresql", "sqlite")
         self._slots = threading.BoundedSemaphore(max(2, config.max_connections))
         self._lines = self._lifelines()
@@ -215,12 +216,12 @@ class Database:
         if read.how == "number" and read.info.kind == "numeric" and _is_exact(declared):
             return sa.cast(column, sa.Double())
         if (
-            read.how in ("text", "raw", "bool")
+            read.how in ("text", "whole", "raw", "bool")
             and read.info.kind in ("other", "json")
             and self.dialect_name == "postgresql"
         ):
             return sa.cast(column, sa.Text())
-        if read.how == "text" and _is_exact(declared):
+        if read.how in ("text", "whole") and _is_exact(declared):
             return sa.cast(column, sa.Text())
         if read.how == "time" and read.time is not None and read.time.form == "epoch" and _is_exact(declared):
             return sa.cast(column, sa.Double())
@@ -237,14 +238,16 @@ class Database:
         if read.how == "time" and read.time is not None and read.time.form == "epoch":
             numeric = sa.func.typeof(column).in_(["integer", "real"])
             return sa.case((numeric, sa.cast(column, sa.BigInteger() if read.time.whole else sa.REAL())))
-        if not careful and _holds_text(read.info.type):
+        if not careful and (read.how == "whole" or _holds_text(read.info.type)):
             return column
         return sa.cast(column, sa.Text())
 
-    def _seed(self, read: Read) -> Any:
+    def _seed(self, read: Read, *, careful: bool) -> Any:
         """The value of a first row that tells ADBC's SQLite driver the type, which it infers from what it meets."""
         if read.how == "number" and read.info.kind == "numeric":
             return sa.literal_column("0.0")
+        if read.how == "whole" and not careful:
+            return sa.literal_column("0")
         if read.how == "time" and read.time is not None and read.time.form == "epoch":
             return sa.literal_column("0" if read.time.whole else "0.0")
         return sa.literal_column("''")
@@ -256,7 +259,7 @@ class Database:
         needed += list(scan.keys[0]) if scan.keys else []
         needed += list(scan.join.left) if scan.join else []
         needed += list(scan.among[0]) if scan.among else []
-        needed += [scan.only[0]] if scan.only else []
+        needed += [each[0] for each in (scan.only, scan.between) if each]
         base: Any = self._from(scan.relation, "t", needed, scan.window)
         conditions = [c for s in (scan.span, scan.upto) if s for c in self._span(s, base)]
         if scan.relation.where:
@@ -265,7 +268,7 @@ class Database:
             conditions.append(_key_condition([base.c[name] for name in scan.keys[0]], scan.keys[1]))
         if scan.among:
             conditions.append(self._among(scan.among, base))
-        conditions += _only(scan, base)
+        conditions += _only(scan, base) + _between(scan, base)
         if scan.dedupe and scan.span:
             base, conditions = _newest(base, conditions, scan.dedupe, scan.span.time.column, needed), []
         source: Any = base
@@ -334,14 +337,20 @@ class Database:
             yield from self._stream_rows(query, scan)
             return
         if self.dialect_name == "sqlite":
-            seeds: list[Any] = [self._seed(read).label(name) for name, read in scan.reads.items()]
+            seeds: list[Any] = [self._seed(read, careful=careful).label(name) for name, read in scan.reads.items()]
             rows: Any = query if scan.limit is None else sa.select(query.subquery("q"))
             query = sa.union_all(sa.select(*seeds), rows)
-        yield from self._stream_adbc(self.compile(query), scan)
+        yield from self._stream_adbc(self.compile(query), scan, careful=careful)
 
-    def _stream_adbc(self, text: str, scan: Scan) -> Iterator[pa.RecordBatch]:
+    def _stream_adbc(self, text: str, scan: Scan, *, careful: bool) -> Iterator[pa.RecordBatch]:
         seeded = self.dialect_name == "sqlite"
-        numbers = [n for n, r in scan.reads.items() if seeded and r.how == "number" and r.info.kind == "numeric"]
+        kinds = {
+            name: pa.types.is_floating if read.how == "number" else pa.types.is_integer
+            for name, read in scan.reads.items()
+            if seeded
+            and read.info.kind == "numeric"
+            and (read.how == "number" or (read.how == "whole" and not careful))
+        }
         with self._slots, self._errors(), self._lines.watch(self._connect_adbc) as (connection, line):
             try:
                 cursor = connection.cursor()
@@ -354,7 +363,7 @@ class Database:
                 with self._deadline(cursor, line):
                     cursor.execute(text)
                     reader = cursor.fetch_record_batch()
-                    if any(not pa.types.is_floating(reader.schema.field(n).type) for n in numbers):
+                    if any(not is_kind(reader.schema.field(name).type) for name, is_kind in kinds.items()):
                         raise _MixedTypes
                     yield from _batches(reader, skip=1 if seeded else 0)
                 cursor.close()
@@ -455,6 +464,15 @@ class Database:
         query = sa.select(sa.func.coalesce(sa.func.sum(groups.subquery("g").c.n), 0))
         with self._connection() as connection:
             return int(connection.exec_driver_sql(self._driver_text(query)).scalar_one())
+
+    def is_small(self, relation: Relation, n_rows: int) -> bool:
+        """Whether a table has no more rows than this, counting no further; of queries and other dialects, no."""
+        if relation.table is None or not self.adbc:
+            return False
+        some: Any = sa.select(sa.literal_column("1").label("one")).select_from(self._from(relation, "t", [], None))
+        query = sa.select(sa.func.count()).select_from(some.limit(n_rows + 1).subquery("s"))
+        with self._connection() as connection:
+            return int(connection.exec_driver_sql(self._driver_text(query)).scalar_one()) <= n_rows
 
     def _driver_text(self, query: Any) -> str:
         text = self.compile(query)
@@ -660,6 +678,13 @@ def _only(scan: Scan, source: Any) -> list[Any]:
         return []
     name, values = scan.only
     return [_key_condition([source.c[name]], [(value,) for value in values])]
+
+
+def _between(scan: Scan, source: Any) -> list[Any]:
+    if scan.between is None:
+        return []
+    name, low, high = scan.between
+    return [source.c[name] >= sa.literal(low, sa.BigInteger()), source.c[name] <= sa.literal(high, sa.BigInteger())]
 
 
 def _literal(value: Any) -> Any:

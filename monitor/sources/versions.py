@@ -101,21 +101,27 @@ def read(source: Source, model: ModelConfig, roles: Roles, window: Window, *, no
     rows = by_rows(model)
     roles = replace(roles, segments=())
     scan, duplicates = _scan(source, model, roles, window, now=now)
-    apart = model.labels is not None and not own_labels(model)
 
     def batches(stream: InputStream) -> Iterator[pa.RecordBatch]:
         assert isinstance(stream, LabelStream)  # noqa: S101 - made so below
-        table = source._labels(model, scan, now=now, stream=stream) if apart else None
-        shape = source._shape(model, roles, {}, span=scan.span)
-        for raw in source._scanner.scan(scan):
-            kept, moments, _ = shape.cut(raw)
-            shaped = shape.shaped(kept, moments)
-            if model.labels is not None:
-                shaped = source._labelled(kept, shaped, model, table, window=window, now=now, stream=stream)
-            shaped = with_class_scores(shaped, kept)
-            yield _beside(kept, shaped, model, source._infos(scan.relation), rows=rows)
+        if model.labels is not None:
+            found = source._labelled_rows(model, roles, scan, window=window, now=now, stream=stream)
+        else:
+            found = _bare(source, model, roles, scan)
+        for raw, shaped in found:
+            yield _beside(raw, with_class_scores(shaped, raw), model, source._infos(scan.relation), rows=rows)
 
     return LabelStream(batches, duplicates=duplicates)
+
+
+def _bare(
+    source: Source, model: ModelConfig, roles: Roles, scan: Scan
+) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+    """The rows of a scan as they are, and shaped, where there are no labels."""
+    shape = source._shape(model, roles, {}, span=scan.span)
+    for raw in source._scanner.scan(scan):
+        kept, moments, _ = shape.cut(raw)
+        yield kept, shape.shaped(kept, moments)
 
 
 def _scan(source: Source, model: ModelConfig, roles: Roles, window: Window, *, now: datetime) -> tuple[Scan, int]:

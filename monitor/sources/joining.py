@@ -1,0 +1,256 @@
+"""Labels in a table of their own: the predictions of a window are held by key, and labels stream past them.
+
+So memory is that of the window's rows, whatever the history of labels: a window of very many rows is held in parts, and
+the labels stream past each of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from monitor.config import ModelConfig
+from monitor.models import Roles, Window
+from monitor.sources import keys, normal, times
+from monitor.sources.keys import KeyTable
+from monitor.sources.prefetch import prefetch
+from monitor.sources.shapes import Scan, Scanner
+from monitor.sources.shaping import Shape
+
+if TYPE_CHECKING:
+    from monitor.sources.reading import LabelStream, Source
+
+_HELD_BYTES = 1 << 27
+"""Of the predictions that are held at once; with the table of their keys it is two to three times as much."""
+_GATHERED_ROWS = 1 << 17
+_SETTLE_FROM = 1 << 20
+_TO_SPARE = 10_000
+"""A table of labels with not many more rows than the window is read as a whole: choosing rows would cost more."""
+
+
+def with_labels(
+    source: Source,
+    model: ModelConfig,
+    roles: Roles,
+    scan: Scan,
+    *,
+    window: Window,
+    now: datetime,
+    stream: LabelStream,
+    unsure: bool,
+) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+    """The raw predictions of a window, and what they come to with the labels known at ``now``.
+
+    Where it is ``unsure`` if keys repeat, the keys that are held tell.  Only if some are alike, the storage is asked
+    how many rows are replaced by later ones, and the predictions are read again without these.
+    """
+    shape = source._shape(model, roles, {}, span=scan.span)
+    for part in _deduped(source._scanner, scan, shape, tuple(model.key or ()) if unsure else (), stream):
+        latest = _labels_of(part, source, model, scan, now=now)
+        start = 0
+        for raw, shaped in part.rows:
+            told = latest.of(start, start + raw.num_rows)
+            start += raw.num_rows
+            yield raw, source._labelled(raw, shaped, model, told, window=window, now=now, stream=stream)
+        stream.contradictions += latest.contradictions
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some of a window's predictions: what is needed of the raw rows, the shaped ones, and where each key is."""
+
+    rows: list[tuple[pa.RecordBatch, pa.RecordBatch]]
+    keys: pa.Array
+    table: KeyTable
+    is_all: bool
+
+
+def _deduped(scanner: Scanner, scan: Scan, shape: Shape, key: tuple[str, ...], stream: LabelStream) -> Iterator[_Part]:
+    """The parts of a window, without rows that a later one of the same ``key`` replaces."""
+    parts = _parts(scanner, scan, shape)
+    for part in parts:
+        if key and (part.table.has_repeats or not part.is_all):
+            stream.duplicates = scanner.duplicates(scan, key)
+            if stream.duplicates:
+                parts.close()
+                yield from _parts(scanner, replace(scan, dedupe=key), shape)
+                return
+        key = ()
+        yield part
+
+
+def _parts(scanner: Scanner, scan: Scan, shape: Shape) -> Generator[_Part, None, None]:
+    rows: list[tuple[pa.RecordBatch, pa.RecordBatch]] = []
+    found: list[pa.Array] = []
+    n_bytes, is_all = 0, True
+    for raw in gathered(prefetch(scanner.scan(scan))):
+        cut, moments, _ = shape.cut(raw)
+        shaped = shape.shaped(cut, moments)
+        kept = cut.select([name for name in cut.schema.names if name not in shaped.schema.names])
+        rows.append((kept, shaped))
+        found.append(joined_key(kept))
+        n_bytes += kept.nbytes + shaped.nbytes
+        if n_bytes >= _HELD_BYTES:
+            is_all = False
+            yield _part(rows, found, is_all=False)
+            rows, found, n_bytes = [], [], 0
+    if rows:
+        yield _part(rows, found, is_all=is_all)
+
+
+def _part(rows: list[tuple[pa.RecordBatch, pa.RecordBatch]], found: list[pa.Array], *, is_all: bool) -> _Part:
+    if len({each.type for each in found}) > 1:  # the storage went over to text on the way
+        found = [normal.whole_text(each) for each in found]
+    key = pa.concat_arrays(found) if len(found) > 1 else found[0]
+    return _Part(rows, key, KeyTable(key), is_all)
+
+
+def joined_key(batch: pa.RecordBatch) -> pa.Array:
+    n_keys = sum(name.startswith(keys.PREFIX) for name in batch.schema.names)
+    return keys.joined([batch.column(f"{keys.PREFIX}{i}__") for i in range(n_keys)])
+
+
+def gathered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Narrow batches put together, so that what has to be done for each is done a few times."""
+    parts: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        if parts and batch.schema != parts[0].schema:
+            yield _one_batch(parts)
+            parts, rows = [], 0
+        parts.append(batch)
+        rows += batch.num_rows
+        if rows >= _GATHERED_ROWS:
+            yield _one_batch(parts)
+            parts, rows = [], 0
+    if parts:
+        yield _one_batch(parts)
+
+
+def _one_batch(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(parts) == 1:
+        return parts[0]
+    table = pa.Table.from_batches(parts)
+    columns = [normal.storage(column) for column in table.columns]
+    return pa.RecordBatch.from_arrays(columns, names=table.column_names)
+
+
+# --- the labels ------------------------------------------------------------------------------------
+
+
+def _labels_of(part: _Part, source: Source, model: ModelConfig, predictions: Scan, *, now: datetime) -> LatestLabels:
+    """The labels that were known at ``now`` of some predictions."""
+    other, scan, kind = source._label_scan(model, predictions, now=now)
+    scan = _narrowed(part, other, scan)
+    latest = LatestLabels(part.table, kind)
+    for raw in gathered(prefetch(other._scanner.scan(scan))):
+        truth, landed = source._known_labels(raw, scan, model)
+        key = joined_key(raw)
+        known = pc.is_valid(truth)
+        if scan.upto is not None:
+            known = pc.and_(known, times.inside(landed, scan.upto))
+        if not pc.all(known, min_count=0).as_py():
+            key, truth, landed = key.filter(known), truth.filter(known), landed.filter(known)
+        latest.take_in(key, truth, landed)
+    return latest
+
+
+def _narrowed(part: _Part, other: Source, scan: Scan) -> Scan:
+    """The labels' scan without rows that cannot be of these predictions, as far as that is cheap to say."""
+    if scan.among is not None and other._scanner.is_small(scan.relation, 2 * len(part.keys) + _TO_SPARE):
+        return replace(scan, among=None)
+    names = [read for name, read in scan.reads.items() if name.startswith(keys.PREFIX)]
+    if len(names) > 1 or not pa.types.is_integer(part.keys.type) or not names[0].info.is_integer:
+        return scan
+    ends = pc.min_max(part.keys).as_py()
+    return scan if ends["min"] is None else replace(scan, between=(names[0].column, ends["min"], ends["max"]))
+
+
+class LatestLabels:
+    """The label of each of some predictions, as far as labels have come: the one that landed last.
+
+    Only labels of these predictions are held, and of those that come again and again not many more than one for each.
+
+    Parameters
+    ----------
+    table
+        The keys of the predictions.
+    kind
+        The type of the labels.
+    """
+
+    def __init__(self, table: KeyTable, kind: pa.DataType) -> None:
+        self._table = table
+        n = len(table.first)
+        self._places: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        self._labels, self._landed = pa.array([], kind), pa.array([], times.UTC_US)
+        self._held = np.full(n + 1, -1, np.int64)
+        """Which of the labels each key has; the last place is that of no key."""
+        self._differ = np.zeros(n, bool)
+        self._waiting: list[tuple[npt.NDArray[np.int64], pa.Array, pa.Array]] = []
+        self._n_waiting = 0
+
+    def take_in(self, key: pa.Array, labels: pa.Array, landed: pa.Array) -> None:
+        """Labels that count, in any order: their keys, what they say (not null), and when they landed."""
+        places = self._table.places(key)
+        mine = np.flatnonzero(places >= 0)
+        if len(mine) < len(places):
+            places, labels, landed = places[mine], labels.take(pa.array(mine)), landed.take(pa.array(mine))
+        self._waiting.append((places, labels, landed))
+        self._n_waiting += len(places)
+        if self._n_waiting > max(_SETTLE_FROM, 2 * len(self._differ)):
+            self._settle()
+
+    def _settle(self) -> None:
+        """Find the newest label of each key; the others are let go."""
+        if not self._waiting:
+            return
+        kept = [(self._places, self._labels, self._landed)] if len(self._places) else []
+        parts = [*kept, *self._waiting]
+        self._waiting, self._n_waiting = [], 0
+        places = np.concatenate([part[0] for part in parts])
+        labels, landed = (pa.concat_arrays([part[at] for part in parts]) for at in (1, 2))
+        rows = np.arange(len(places))
+        self._held[places] = rows
+        lost = places[self._held.take(places) != rows]
+        if len(lost):
+            several = np.zeros(len(self._held), bool)
+            several[lost] = True
+            again = np.flatnonzero(several.take(places))
+            chosen = self._newest(places[again], labels.take(pa.array(again)), landed.take(pa.array(again)))
+            self._held[places[again[chosen]]] = again[chosen]
+            own = np.flatnonzero(self._held.take(places) == rows)
+            places, labels, landed = places[own], labels.take(pa.array(own)), landed.take(pa.array(own))
+            self._held[places] = np.arange(len(own))
+        self._places, self._labels, self._landed = places, labels, landed
+
+    def _newest(self, places: npt.NDArray[np.int64], labels: pa.Array, landed: pa.Array) -> npt.NDArray[np.int64]:
+        """Which rows count, of keys that have several; the greater label of two that landed at one time."""
+        table = pa.table({"key": places, "label": labels, "landed": landed, "row": np.arange(len(places))})
+        kinds = table.group_by("key").aggregate([("label", "count_distinct")])
+        differ = pc.greater(kinds.column("label_count_distinct"), 1)
+        self._differ[kinds.column("key").filter(differ).to_numpy()] = True
+        table = table.sort_by([("key", "ascending"), ("landed", "descending"), ("label", "descending")])
+        key = table.column("key").to_numpy()
+        first = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
+        return np.asarray(table.column("row").to_numpy()[first], dtype=np.int64)
+
+    @property
+    def contradictions(self) -> int:
+        """Keys whose labels differ."""
+        self._settle()
+        return int(self._differ.sum())
+
+    def of(self, start: int, stop: int) -> tuple[pa.Array, pa.Array]:
+        """The labels of these predictions, and when they landed; null where there is none."""
+        self._settle()
+        held = self._held.take(self._table.first[start:stop])
+        where = pa.array(held, mask=held < 0)
+        return self._labels.take(where), self._landed.take(where)
