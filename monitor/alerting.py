@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from monitor import diagnosis, grouping, incidents, messages, onset, schedule
@@ -61,7 +62,8 @@ def conclude(
         step = _by_window(service, claim, seen, step, onset.date, anew=anew, reach=reach)
     else:
         step = onset.date(service, claim, seen, step)
-    step = grouping.group(step, known=known, results=seen.results, length=claim.window.length)
+    there = [incident for incident in known if incident.id not in step.gone]
+    step = grouping.group(step, known=there, results=seen.results, length=claim.window.length)
     if later is not None:
         causes = _by_window(service, claim, seen, step, _with_causes, anew=anew).incidents
     else:
@@ -94,6 +96,7 @@ def conclude(
         incidents=list(told.values()),
         messages=queued,
         held=queue(service, claim, quiet, seen.results, still_open=still_open) if quiet else [],
+        gone=step.gone,
         detail={"as_of": now.isoformat()} | seen.detail,
     )
 
@@ -164,12 +167,17 @@ def _step(
     *,
     now: datetime,
 ) -> Step:
-    """A window taken in for the first time moves the state on; a restated one has the state computed anew."""
+    """A window taken in for the first time moves the state on; a restated one has the state computed anew.
+
+    So has one that is judged after later ones (a backfill after a run, a window that failed at first): as of then
+    while the windows up to the later ones still wait, and with these once it is the last of them.
+    """
     results = anew[claim.window]
     model = service.model(claim.model)
     rules = rules_of(service.config, model, n_features=len({r.feature for r in results if r.feature is not None}))
     muted = [m.feature for m in service.store.mutes() if m.model == claim.model and (m.until is None or m.until > now)]
-    if claim.revision == 0:
+    late = claim.revision == 0 and incidents.is_overtaken(claim.window, results, series)
+    if claim.revision == 0 and not late:
         return incidents.advance(
             model=claim.model,
             window=claim.window,
@@ -183,14 +191,25 @@ def _step(
                 claim.window, results, rules=rules, earlier=partial(_results_at, service, claim)
             ),
         )
-    return incidents.replay(
+    waits = late and _waits_for_others(service, claim)
+    windows = _since(service, claim, anew, margin=rules.confirm + rules.recover + 2)
+    step = incidents.replay(
         model=claim.model,
-        windows=_since(service, claim, anew, margin=rules.confirm + rules.recover + 2),
+        windows=[each for each in windows if each[0] <= claim.window] if waits else windows,
         rules=rules,
         incidents=known,
         muted=muted,
         tell=is_told(service, claim, now=now),
     )
+    return incidents.as_of_then(step, window=claim.window, series=series, known=known) if waits else step
+
+
+def _waits_for_others(service: Service, claim: Claim) -> bool:
+    """Whether between this window and the next one that was judged there are some that are still to be computed."""
+    rows = service.store.windows(claim.model, claim.job, start=claim.window.end)
+    later = sorted((row for row in rows if row.window.start >= claim.window.end), key=lambda row: row.window)
+    judged = (RunState.OK, RunState.NO_DATA, RunState.INSUFFICIENT)
+    return any(not row.state.finished for row in takewhile(lambda row: row.state not in judged, later))
 
 
 def _results_at(service: Service, claim: Claim, start: datetime) -> list[Result]:

@@ -88,6 +88,8 @@ class Step:
     series: list[SeriesState] = field(default_factory=list)
     incidents: list[Incident] = field(default_factory=list)
     transitions: list[tuple[Transition, Incident]] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    """Ids of incidents that turned out to be a part of another one, and of which nobody was told."""
 
 
 def unspent(results: Iterable[Result], known: Iterable[Incident], *, window: Window) -> list[Result]:
@@ -191,6 +193,39 @@ def advance(
     return _threaded(step)
 
 
+def is_overtaken(window: Window, results: Iterable[Result], series: Mapping[SeriesKey, SeriesState]) -> bool:
+    """Whether later windows of these series have been judged before this one: a past that is filled in afterwards."""
+    states = [series[key] for key in _verdicts(results) if key in series]
+    return any(state.last_window is not None and state.last_window > window.start for state in states)
+
+
+def as_of_then(
+    step: Step, *, window: Window, series: Mapping[SeriesKey, SeriesState], known: Iterable[Incident]
+) -> Step:
+    """What a replay that ends with ``window`` may change while later windows have been judged and others still wait.
+
+    The state of a series is that of its newest window, and an incident that is known to last longer stays as it is.
+    """
+    older = {incident.id: incident for incident in known}
+
+    def is_new(state: SeriesState) -> bool:
+        stored = series.get((state.check, state.feature, state.segment))
+        return stored is None or stored.last_window is None or stored.last_window <= window.start
+
+    kept = [
+        incident
+        for incident in step.incidents
+        if incident.id not in older or _seen_until(older[incident.id]) <= window.start
+    ]
+    ids = {incident.id for incident in kept}
+    told = [(transition, incident) for transition, incident in step.transitions if incident.id in ids]
+    return Step([state for state in step.series if is_new(state)], kept, told)
+
+
+def _seen_until(incident: Incident) -> datetime:
+    return max(incident.last_window, incident.resolved_window or incident.last_window)
+
+
 def replay(
     *,
     model: str,
@@ -212,7 +247,9 @@ def replay(
         The states before the range; absent: nothing had been seen.
     incidents
         The incidents of the model as they are stored now. An incident that the recomputed past opens again keeps its
-        id, acknowledgement and thread; an open one that it no longer opens is resolved.
+        id, acknowledgement and thread, also where it turns out to have begun in another window; an open one that it no
+        longer opens is resolved. Several that turn out to be one fault become one incident: the one that people have
+        been told of, else the first of them.
 
     Returns
     -------
@@ -246,13 +283,14 @@ def replay(
         states.update({(s.check, s.feature, s.segment): s for s in step.series})
         for incident in step.incidents:
             current[incident.id] = _keep_person_made(incident, stored.get(incident.id))
+    current, gone = _one_fault(current, stored, Window(first.start, last.end))
     taken_back: set[str] = set()
     for incident in stored.values():
         undone = incident.id not in current and first.start <= incident.opened_window < last.end
-        if undone and incident.state is IncidentState.OPEN and incident.check in checks:
+        if undone and incident.id not in gone and incident.state is IncidentState.OPEN and incident.check in checks:
             current[incident.id] = _resolve(incident, last)
             taken_back.add(incident.id)
-    step = Step(series=list(states.values()))
+    step = Step(series=list(states.values()), gone=sorted(gone))
     spans = {window.start: window for window, _ in ordered}
     for incident in current.values():
         told, news = _retell(
@@ -565,6 +603,80 @@ def _keep_person_made(incident: Incident, stored: Incident | None) -> Incident:
         summary=stored.summary,
         detail=stored.detail | incident.detail | kept,
     )
+
+
+def _one_fault(
+    current: Mapping[str, Incident], stored: Mapping[str, Incident], span: Window
+) -> tuple[dict[str, Incident], dict[str, str]]:
+    """Give what the recomputed past has as one incident one id: of those that were stored of it, the one to be kept.
+
+    Also returns which stored ids are no more, each with the one that it has become a part of.
+    """
+    found: dict[str, Incident] = {}
+    gone: dict[str, str] = {}
+    spent = set(current)
+    for incident in sorted(current.values(), key=lambda one: (one.opened_window, one.id)):
+        parts = [
+            one
+            for one in stored.values()
+            if one.id not in spent
+            and one.state is not IncidentState.REMOVED
+            and _slot(one) == _slot(incident)
+            and span.start <= one.opened_window < span.end
+            and _overlap(one, incident)
+        ]
+        own = [stored[incident.id]] if incident.id in stored else []
+        heir = min([*own, *parts], key=_by_right, default=None)
+        spent |= {one.id for one in parts}
+        whole = incident if heir is None or heir.id == incident.id else _moved_to(incident, heir)
+        found[whole.id] = whole
+        gone |= {one.id: whole.id for one in (*own, *parts) if one.id != whole.id and not one.detail.get("told")}
+    return _relinked(found, stored, gone), gone
+
+
+def _by_right(incident: Incident) -> tuple[bool, datetime, str]:
+    """One that people know of is kept before others, and the first before later ones."""
+    return not incident.detail.get("told"), incident.opened_window, incident.id
+
+
+def _overlap(first: Incident, second: Incident) -> bool:
+    return first.opened_window <= _seen_until(second) and second.opened_window <= _seen_until(first)
+
+
+def _moved_to(incident: Incident, heir: Incident) -> Incident:
+    """The recomputed incident under the id that is kept, with what people did about that one, and the earlier onset."""
+    kept = {key: heir.detail[key] for key in _PERSON_MADE if key in heir.detail}
+    return replace(
+        incident,
+        id=heir.id,
+        acknowledged_by=heir.acknowledged_by,
+        acknowledged_at=heir.acknowledged_at,
+        acknowledged_note=heir.acknowledged_note,
+        cause=heir.cause,
+        cause_confidence=heir.cause_confidence,
+        onset=min((each for each in (incident.onset, heir.onset) if each is not None), default=None),
+        summary=heir.summary,
+        detail=heir.detail | incident.detail | kept,
+    )
+
+
+def _relinked(
+    found: dict[str, Incident], stored: Mapping[str, Incident], gone: Mapping[str, str]
+) -> dict[str, Incident]:
+    """What named an incident that is no more as its root, or as following from it, names the one it is a part of."""
+    if not gone:
+        return found
+    for incident in (*stored.values(), *found.values()):
+        detail, own = found.get(incident.id, incident).detail, incident.id
+        if own in gone or not ({detail.get("root"), *detail.get("related", [])} & gone.keys()):
+            continue
+        root = gone.get(detail.get("root", ""), detail.get("root"))
+        related = dict.fromkeys(gone.get(each, each) for each in detail.get("related", []))
+        linked = {key: value for key, value in detail.items() if key not in ("root", "related")}
+        linked |= {"root": root} if root not in (None, own) else {}
+        linked |= {"related": [each for each in related if each != own]} if related else {}
+        found[own] = replace(found.get(own, incident), detail=linked)
+    return found
 
 
 def _retell(

@@ -366,4 +366,6 @@ class Outcome:
     """``(destination, dedup_key, message)``"""
     held: list[tuple[str, str, Message]] = field(default_factory=list)
     """The same, of a window too old for a message of its own: to be told together when the backlog is done."""
+    gone: list[str] = field(default_factory=list)
+    """Ids of incidents that turned out to be a part of another one."""
     detail: dict[str, Any] = field(default_factory=dict)

@@ -12,7 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.incidents import ROWS, Rules, SeriesKey, Step, advance, incident_id, members, removed, replay, unspent
+from monitor.incidents import (
+    ROWS,
+    Rules,
+    SeriesKey,
+    Step,
+    advance,
+    as_of_then,
+    incident_id,
+    is_overtaken,
+    members,
+    removed,
+    replay,
+    unspent,
+)
 from monitor.messages import spent_on
 from monitor.models import Check, Incident, IncidentState, Result, SeriesState, Transition, Verdict, Window
 
@@ -490,3 +503,48 @@ def test_an_open_incident_spends_nothing_more_of_the_budget() -> None:
     assert spent_on([r for window in seen for r in window]) == pytest.approx(1e-4)  # two windows confirm one page
     over = [replace(i, state=IncidentState.RESOLVED, resolved_window=day(3).start) for i in world.incidents.values()]
     assert unspent(spending[2], over, window=day(5))[0].detail["spend"] == 1e-4
+
+
+def test_an_incident_that_began_earlier_keeps_its_id_and_what_was_told_of_it() -> None:
+    world = World()
+    world.run(x="oooAAA")
+    told = world.only
+    step = replay(model="m", windows=history(x="oAAAAA"), rules=world.rules, incidents=[told], tell=False)
+    [joined] = step.incidents
+    assert (joined.id, joined.opened_window, joined.onset) == (told.id, day(1).start, day(1).start)
+    assert joined.detail["told"] == told.detail["told"]
+    assert step.gone == []
+    again = replay(model="m", windows=history(x="oAAAAA"), rules=world.rules, incidents=[joined])
+    assert (again.incidents, again.transitions) == ([], [])
+
+
+def test_two_incidents_that_turn_out_to_be_one_fault_are_one() -> None:
+    world = World()
+    world.run(x="AAooAAA")
+    first, second = sorted(world.incidents.values(), key=lambda one: one.opened_window)
+    follower = replace(first, id="inc_q", check=Check.QUALITY, detail={"series": [], "root": first.id})
+    for heard, kept in ((first, first), (second, second)):
+        stored = [
+            replace(each, detail={k: v for k, v in each.detail.items() if k != "told" or each is heard})
+            for each in (first, second)
+        ]
+        step = replay(
+            model="m", windows=history(x="AAAAAAA"), rules=world.rules, incidents=[*stored, follower], tell=False
+        )
+        [whole] = [each for each in step.incidents if each.check is Check.FEATURE_DRIFT]
+        assert (whole.id, whole.opened_window, whole.state) == (kept.id, day(0).start, IncidentState.OPEN)
+        assert step.gone == [each.id for each in (first, second) if each is not heard]
+        if heard is second:
+            assert [each.detail["root"] for each in step.incidents if each.id == "inc_q"] == [second.id]
+
+
+def test_what_is_judged_late_changes_nothing_of_what_later_windows_have_said() -> None:
+    world = World()
+    world.run(x="    AAA")
+    assert is_overtaken(day(1), [result("A", day(1))], world.series)
+    assert not is_overtaken(day(7), [result("A", day(7))], world.series)
+    past = [(window, results) for window, results in history(x="AAA") if window <= day(1)]
+    step = replay(model="m", windows=past, rules=world.rules, incidents=world.incidents.values(), tell=False)
+    then = as_of_then(step, window=day(1), series=world.series, known=world.incidents.values())
+    assert then.series == []
+    assert [(each.opened_window, each.state) for each in then.incidents] == [(day(0).start, IncidentState.OPEN)]

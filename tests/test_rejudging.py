@@ -194,7 +194,12 @@ def test_what_is_judged_again_is_what_a_run_by_that_config_says(
         mine, theirs = ([r for r in found if r.window == window] for found in (again, fresh))
         assert is_same(mine, theirs, coarse=coarse)
     [now], [then] = ([i for i in found if i.state is IncidentState.OPEN] for found in (store.incidents("m"), incidents))
-    assert (now.id, now.check, now.features, now.cause) == (then.id, then.check, then.features, then.cause)
+    assert (now.opened_window, now.check, now.features, now.cause) == (
+        then.opened_window,
+        then.check,
+        then.features,
+        then.cause,
+    )
     assert now.onset is not None
     assert abs(now.onset - (START + 15 * DAY)) <= DAY
     decided = {key: (s.bad, s.good, s.verdict) for key, s in series.items() if key[0] is Check.FEATURE_DRIFT}

@@ -67,6 +67,12 @@ def save_incidents(connection: Connection, incidents: Iterable[Incident], *, now
     connection.execute(new.on_conflict_do_update(index_elements=["id"], set_=fresh), rows)
 
 
+def drop_incidents(connection: Connection, ids: Sequence[str]) -> None:
+    """Delete incidents that have become a part of another one; nobody was told of them."""
+    if ids:
+        connection.execute(delete(incident).where(incident.c.id.in_(list(ids))))
+
+
 def _incident_row(each: Incident, *, now: datetime) -> dict[str, Any]:
     return {
         "id": each.id,

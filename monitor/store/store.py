@@ -301,6 +301,7 @@ class Store:
     def _keep(c: Connection, outcome: Outcome, *, now: datetime) -> None:
         """The state of the incidents after a window, and what is to be told of it."""
         incidents.save_series(c, outcome.series)
+        incidents.drop_incidents(c, outcome.gone)
         incidents.save_incidents(c, outcome.incidents, now=now)
         outbox.enqueue(c, outcome.messages, now=now)
         outbox.enqueue(c, outcome.held, now=now, state="held")
