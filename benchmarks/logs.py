@@ -3,7 +3,7 @@
 The logs come from a generator that is not part of the project (``make_log.py`` in ``--shared``, by default
 ``../shared/data``).  One JSON line is written for each log as it is done, so that partial results count; logs that
 have a line already are left out.  ``--out logs.jsonl`` runs them, ``--table logs.jsonl`` prints
-what they came to.
+what they came to, with ``--write`` into docs/statistics.md.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ CONTROLS = ("none", "benign_seasonality")
 FAULTS = ("covariate_shift", "unit_change", "new_category", "null_burst")
 SEEDS = (0, 1, 2, 3, 4)
 DAY = timedelta(days=1)
+DOCS = Path(__file__).parents[1] / "docs" / "statistics.md"
+BEGIN, END = "<!-- logs: begin -->", "<!-- logs: end -->"
 
 CONFIG = """
 store: sqlite:///{folder}/store.db
@@ -125,8 +127,9 @@ def run_one(
     folder = Path(tempfile.mkdtemp(prefix="log-")) if keep is None else keep / f"{data}-{incident}-{seed}"
     line: dict[str, Any] = {"data": data, "incident": incident, "seed": seed, "replay": replay}
     began = time.monotonic()
+    shutil.rmtree(folder, ignore_errors=True)  # a run that was interrupted may have left half a store
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True)
         truth = make_log(folder, data=data, incident=incident, seed=seed, shared=shared)
         line |= {key: truth[key] for key in ("onset", "end", "culprits", "detail", "production_start", "now")}
         line["effect"] = {name: truth["feature_effects"].get(name) for name in truth["culprits"]}
@@ -209,8 +212,11 @@ def onset_of(line: dict[str, Any]) -> tuple[bool, float] | None:
 
 def table(found: Sequence[dict[str, Any]]) -> str:
     """One row for each incident and set."""
-    rows = ["| incident | set | logs | opened one | within two windows | onset inside | interval, days |"]
-    rows.append("|---|---|---|---|---|---|---|")
+    rows = [
+        "| planted | set | logs | incident opened | within two windows | dated | onset inside "
+        "| at most two windows wide | width, windows |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
     for incident in (*CONTROLS, *FAULTS):
         for data in (*SETS, None):
             these = [
@@ -226,18 +232,28 @@ def table(found: Sequence[dict[str, Any]]) -> str:
 def row(incident: str, data: str, these: Sequence[dict[str, Any]]) -> str:
     opened = sum(bool(line["incidents"]) for line in these)
     if incident in CONTROLS:
-        return f"| {incident} | {data} | {len(these)} | {opened} | | | |"
+        return f"| {incident} | {data} | {len(these)} | {opened} | | | | | |"
     soon = sum(found_within(line) for line in these)
     onsets = [known for line in these if (known := onset_of(line)) is not None]
-    inside = f"{sum(known[0] for known in onsets)} of {len(onsets)}"
-    width = f"{sorted(known[1] for known in onsets)[len(onsets) // 2]:.1f}" if onsets else ""
-    return f"| {incident} | {data} | {len(these)} | {opened} | {soon} | {inside} | {width} |"
+    inside, narrow = sum(known[0] for known in onsets), sum(known[1] <= 2 for known in onsets)
+    widths = sorted(known[1] for known in onsets)
+    width = f"{widths[len(widths) // 2]:.0f}, at most {widths[-1]:.0f}" if widths else ""
+    told = (incident, data, len(these), opened, soon, len(onsets), inside, narrow, width)
+    return f"| {' | '.join(map(str, told))} |"
+
+
+def write(told: str) -> None:
+    """Put the table into the documentation, with the date."""
+    before, rest = DOCS.read_text(encoding="utf-8").split(BEGIN)
+    text = f"{before}{BEGIN}\nMeasured on {datetime.now(UTC):%Y-%m-%d}:\n\n{told}\n{END}{rest.split(END)[1]}"
+    DOCS.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", help="the file that gets one JSON line for each log")
     parser.add_argument("--table", type=Path, help="print the table of a file of lines")
+    parser.add_argument("--write", action="store_true", help="put that table into docs/statistics.md")
     parser.add_argument("--shared", type=Path, default=SHARED)
     parser.add_argument("--sets", nargs="+", default=list(SETS))
     parser.add_argument("--incidents", nargs="+", default=[*CONTROLS, *FAULTS])
@@ -247,7 +263,10 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="keep the logs and stores in this folder")
     args = parser.parse_args()
     if args.table is not None:
-        print(table(lines(args.table)))
+        told = table(lines(args.table))
+        print(told)
+        if args.write:
+            write(told)
         return
     if not (args.shared / "make_log.py").is_file():
         print(f"there is no make_log.py in {args.shared}: nothing to run", file=sys.stderr)

@@ -212,7 +212,7 @@ def change(
             groups=how.groups,
             span=span,
             entities=how.entities,
-        )
+        ).p_value
     if isinstance(reference, CategoricalProfile) and isinstance(current, CategoricalProfile) and current.unseen:
         parts["new"] = _new_part(reference, current, dependence, past)
     if not parts:
@@ -224,8 +224,16 @@ def change(
         return ChangeTest(p_value, part, parts, law, dependence)
     factor = law.mean / len(law.spectrum) / (1 / n + 1 / m)
     own, shared = dependence.spread(n, span[0]), dependence.reference_spread(m, span[1])
-    alike = (dependence.first_lag * own + shared) / (own + shared)
+    alike = _alike(dependence, own, shared)
     return ChangeTest(p_value, part, parts, law, dependence, dependence.can_tell, alike, factor)
+
+
+@dataclass(frozen=True)
+class ShareTest:
+    """Whether a share has changed, and how alike the deviations of this window and the next one are."""
+
+    p_value: float
+    alike: float = 0.0
 
 
 def share_test(
@@ -236,13 +244,14 @@ def share_test(
     groups: IntArray | None = None,
     span: tuple[float, float] = (1.0, 1.0),
     entities: Entities | None = None,
-) -> float:
+) -> ShareTest:
     """How likely is a difference this large between two shares ``(hits, rows)``, as far as such a share wanders?
 
     ``past`` are hits and rows of the windows that show it.  The exact test of independent rows, and Student's with the
     variance between windows: the larger p-value is the answer.
     """
-    plain = probability(two_share_p_value(reference, current))
+    (k, n), (j, m) = current, reference
+    plain = ShareTest(probability(two_share_p_value(reference, current)), n / max(1, n + m))
     if past is None or len(past[0]) == 0:
         return plain
     hits, rows = past
@@ -250,14 +259,19 @@ def share_test(
     if not dependence.n_windows:
         return plain
     if not dependence.can_tell:
-        return 1.0
-    (k, n), (j, m) = current, reference
+        return ShareTest(1.0)
     pooled = (k + j) / (n + m)
     if pooled in (0.0, 1.0):
-        return 1.0
-    spread = dependence.spread(n, span[0]) + dependence.reference_spread(m, span[1])
+        return ShareTest(1.0)
+    own, shared = dependence.spread(n, span[0]), dependence.reference_spread(m, span[1])
     distance = (k / n - j / m) ** 2 / (pooled * (1 - pooled))
-    return max(plain, 2 * float(scipy.special.stdtr(min(dependence.df, 1e9), -math.sqrt(distance / spread))))
+    wandering = 2 * float(scipy.special.stdtr(min(dependence.df, 1e9), -math.sqrt(distance / (own + shared))))
+    return ShareTest(max(plain.p_value, wandering), _alike(dependence, own, shared))
+
+
+def _alike(dependence: Dependence, own: float, shared: float) -> float:
+    """Correlation of a window's deviation with the next one's: a reference that both share, and memory."""
+    return (dependence.first_lag * own + shared) / (own + shared)
 
 
 @dataclass(frozen=True)

@@ -537,13 +537,14 @@ def _decision_rate(
     if scarce or before is None or after is None:
         judged = scarce or Judgement(Verdict.CANNOT_TELL, None, "no decisions")
     else:
-        p_value = share_test(
+        test = share_test(
             (round(before * n_before), n_before),
             (round(after * n_after), n_after),
             past=_positive_past(column, scope.model.positive),
             groups=None if not isinstance(column, Watched) or column.history is None else column.history.groups,
             span=(1.0, column.reference_windows if isinstance(column, Watched) else 1.0),
         )
+        alpha, p_value = evidence.alpha(alike=test.alike), test.p_value
         judged = judge_points(after - before, p_value, limits=scope.model.score.decision_rate, alpha=alpha)
     detail: dict[str, Any] = {"reference": before, "against": against} | evidence.told(alpha)
     if before is not None and after is not None:
@@ -738,8 +739,8 @@ def _share_change(
     (k_before, n_before), (k_after, n_after) = before, after
     scarce = too_little(n_after, n_before, min_rows=scope.model.min_rows)
     value = k_after / n_after if n_after else None
-    p_value, alpha = None, evidence.alpha(alike=0.0 if beyond is None else beyond.alike)
-    detail: dict[str, Any] = evidence.told(alpha)
+    p_value, alpha = None, evidence.alpha()
+    detail: dict[str, Any] = {}
     if scarce or value is None:
         judged = scarce or Judgement(Verdict.NO_DATA, None)
     else:
@@ -747,9 +748,11 @@ def _share_change(
         watched = column if isinstance(column, Watched) else None
         groups = None if watched is None or watched.history is None else watched.history.groups
         span = (1.0, 1.0 if watched is None else watched.reference_windows)
-        p_value = share_test(before, after, past=past, groups=groups, span=span)
+        test = share_test(before, after, past=past, groups=groups, span=span)
+        p_value, alike = test.p_value, test.alike
         if beyond is not None:
-            p_value = max(p_value, beyond.p_value)
+            p_value, alike = max(p_value, beyond.p_value), max(alike, beyond.alike)
+        alpha = evidence.alpha(alike=alike)
         change_ = value - reference
         judged = judge_points(max(0.0, change_) if rise_only else change_, p_value, limits=limits, alpha=alpha)
         detail |= {"reference": reference, "change": change_}
@@ -765,7 +768,7 @@ def _share_change(
         verdict=judged.verdict,
         n_reference=n_before,
         n_current=n_after,
-        detail=_with_reason(detail, judged),
+        detail=_with_reason(evidence.told(alpha) | detail, judged),
     )
 
 

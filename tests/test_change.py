@@ -134,9 +134,23 @@ def test_a_share_that_wanders_is_judged_by_how_far_it_wanders() -> None:
     rates = rng.uniform(0.0, 0.1, 30)
     hits, rows = rng.binomial(1000, rates), np.full(30, 1000)
     reference = (int(hits.sum()), 30_000)
-    assert share_test(reference, (100, 1000)) < 1e-6
-    assert share_test(reference, (100, 1000), past=(hits, rows)) > 0.01
-    assert share_test(reference, (300, 1000), past=(hits, rows)) < 1e-4
+    assert share_test(reference, (100, 1000)).p_value < 1e-6
+    assert share_test(reference, (100, 1000), past=(hits, rows)).p_value > 0.01
+    assert share_test(reference, (300, 1000), past=(hits, rows)).p_value < 1e-4
+
+
+def test_two_windows_in_a_row_are_alike_by_what_they_share() -> None:
+    rng = np.random.default_rng(3)
+    level = np.zeros(60)
+    for day in range(1, 60):
+        level[day] = 0.8 * level[day - 1] + 0.6 * rng.standard_normal()
+    rows = np.full(60, 1000)
+    steady, followed = rng.binomial(1000, 0.1, 60), rng.binomial(1000, 0.1 + 0.02 * level)
+    whole = (6000, 60_000)
+    assert share_test(whole, (110, 1000), past=(steady, rows), span=(1, 60)).alike == pytest.approx(1 / 61, abs=0.02)
+    assert share_test(whole, (110, 1000), past=(followed, rows), span=(1, 60)).alike > 0.4
+    assert share_test((100, 1000), (110, 1000), past=(steady, rows)).alike == pytest.approx(0.5, abs=0.02)
+    assert share_test((100, 1000), (110, 1000)).alike == 0.5
 
 
 def test_several_windows_together_find_what_one_cannot() -> None:
