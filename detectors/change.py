@@ -83,6 +83,9 @@ class Watched(Column):
         The same for the rows of one segment: its history by ``"column=value"``.
     recent_references
         With a season, what each of ``recent`` is compared with: the windows of its own phase.
+    same_week
+        The baseline's windows of the same time of the week, where ``reference`` is of other times, too: what comes
+        again every week is a fault only if it was not there before.
     """
 
     history: History | None = None
@@ -92,6 +95,7 @@ class Watched(Column):
     n_columns: float | None = None
     segments: Mapping[str, History] = field(default_factory=dict)
     recent_references: tuple[ColumnProfile, ...] = ()
+    same_week: tuple[ColumnProfile, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

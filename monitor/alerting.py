@@ -13,7 +13,6 @@ from monitor import diagnosis, grouping, incidents, messages, onset, schedule
 from monitor.config import Config, Destination, ModelConfig
 from monitor.incidents import Rules, SeriesKey, Step
 from monitor.models import (
-    CYCLES,
     Claim,
     Incident,
     IncidentState,
@@ -223,8 +222,7 @@ def _since(
     """Every stored window of these checks from a little before the restated one on, those ``anew`` as they are now."""
     told = [result for results in anew.values() for result in results]
     start = claim.window.start - claim.window.length * margin
-    cycles = [CYCLES[r.detail["season"]] for r in told if r.detail.get("season") in CYCLES]
-    start -= max(cycles, default=timedelta())
+    start -= max((cycle for result in told for cycle in incidents.cycles_of(result)), default=timedelta())
     by_window: dict[Window, list[Result]] = {window: list(results) for window, results in anew.items()}
     for check in sorted({result.check for result in told}):
         for job in Job:

@@ -216,6 +216,8 @@ class Normal:
         What shows how far a column wanders; other windows than ``profiles`` where the baseline is a table.
     usual_rows
         Median rows of a window.
+    weeks
+        The time of the week of each of a column's windows, where its season is looked for and is not the week.
     """
 
     profiles: Mapping[Key, Sequence[StoredProfile]]
@@ -224,6 +226,7 @@ class Normal:
     seasons: dict[str, tuple[str, IntArray]]
     n_columns: float | None
     usual_rows: float = 0.0
+    weeks: dict[str, IntArray] = field(default_factory=dict)
     merged: dict[tuple[str, int], tuple[ColumnProfile, int]] = field(default_factory=dict)
 
     def of_phase(self, column: str, phase: int) -> tuple[ColumnProfile, int] | None:
@@ -236,6 +239,14 @@ class Normal:
                 return None
             self.merged[column, phase] = merge_all(same), len(same)
         return self.merged[column, phase]
+
+    def of_week(self, column: str, phase: int) -> tuple[ColumnProfile, ...]:
+        """A column's windows of one time of the week, where it is not matched to them; none where they are too few."""
+        if column not in self.weeks:
+            return ()
+        kept = self.profiles[column, None]
+        same = tuple(_counts(kept[int(place)]) for place in np.flatnonzero(self.weeks[column] == phase))
+        return same if len(same) >= MIN_CYCLES else ()
 
 
 _normal_cache: WeakKeyDictionary[Store, dict[tuple[object, ...], Normal]] = WeakKeyDictionary()
@@ -281,12 +292,16 @@ def _made_of(
     model = config.models[baseline.model]
     histories: dict[Key, History] = {}
     seasons: dict[str, tuple[str, IntArray]] = {}
+    weeks: dict[str, IntArray] = {}
     for (name, segment), kept in sorted(wander.items(), key=lambda item: (item[0][0], item[0][1] is not None)):
         history = history_of(baseline.columns[name].spec, [_counts(p) for p in kept])
         if segment is None and wander is profiles:
-            season = _season(model, history, [p.window for p in kept], config.zone)
+            known = phases(model.window, [p.window for p in kept], config.zone)
+            season = _season(model, history, known)
             if season is not None:
-                seasons[name] = (season, phases(model.window, [p.window for p in kept], config.zone)[season])
+                seasons[name] = (season, known[season])
+            if season != "week" and "week" in known and _looks_for_seasons(model):
+                weeks[name] = known["week"]
         if name in seasons and segment is None:
             history = replace(history, groups=seasons[name][1])
         histories[name, segment] = history
@@ -300,6 +315,7 @@ def _made_of(
         seasons,
         effective_tests([distances(history) for history in features]) if features else None,
         usual,
+        weeks,
     )
 
 
@@ -346,6 +362,7 @@ def _watched(
             (),
             normal.n_columns,
             {segment: h for (other, segment), h in normal.histories.items() if other == name and segment is not None},
+            same_week=normal.of_week(name, int(now["week"][0])) if "week" in now else (),
         )
     segments: dict[str, dict[str, ColumnProfile]] = {}
     for (name, segment), kept in normal.profiles.items():
@@ -431,15 +448,19 @@ def phases(length: str, spans: Sequence[Window], zone: ZoneInfo) -> dict[str, In
     return {"day": minute, "week": day * 1440 + minute}
 
 
-def _season(model: ModelConfig, history: History, spans: Sequence[Window], zone: ZoneInfo) -> str | None:
-    """The season by which a column is matched: as configured, or chosen by its windows."""
+def _season(model: ModelConfig, history: History, known: Mapping[str, IntArray]) -> str | None:
+    """The season by which a column is matched, of those that its windows can have: as configured, or chosen by them."""
     wanted = model.baseline.season if isinstance(model.baseline, RollingBaseline | RangeBaseline) else "none"
-    known = phases(model.window, spans, zone)
     if wanted == "none" or not known or not len(history):
         return None
     if wanted != "auto":
         return wanted if wanted in known else None
     return choose(history.bins, known)
+
+
+def _looks_for_seasons(model: ModelConfig) -> bool:
+    """Whether the windows themselves choose the season."""
+    return isinstance(model.baseline, RollingBaseline | RangeBaseline) and model.baseline.season == "auto"
 
 
 def is_excluded(model: ModelConfig, window: Window, zone: ZoneInfo) -> bool:

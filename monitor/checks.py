@@ -31,7 +31,7 @@ from detectors.skew import SkewMeasure
 from detectors.statistic import Statistic
 from monitor import budget
 from monitor.config import FeatureDrift, ModelConfig, NullLimits, SkewConfig, Tolerance
-from monitor.models import ACCUMULATED, DECISION, SCORE, Check, Result, Verdict, Window
+from monitor.models import ACCUMULATED, DECISION, SCORE, WEEKLY, Check, Result, Verdict, Window
 from monitor.thresholds import (
     Judgement,
     judge_effect,
@@ -136,7 +136,8 @@ def segment_drift(
 def _of_segment(column: Column, reference: ColumnProfile, segment: str) -> Column:
     if not isinstance(column, Watched):
         return column.with_reference(reference)
-    return replace(column, reference=reference, history=column.segments.get(segment), recent=(), n_columns=None)
+    history = column.segments.get(segment)
+    return replace(column, reference=reference, history=history, season="", recent=(), same_week=(), n_columns=None)
 
 
 def top_features(importance: Mapping[str, float], top: str | int) -> frozenset[str] | None:
@@ -184,17 +185,17 @@ class Evidence:
         pages, period = self.scope.model.false_pages
         return budget.spend(pages, period, look=self.scope.window.length, check=self.check, n_tests=self.n_tests)
 
-    def alpha(self, *, alike: float = 0.0, confirm: int | None = None, seasonal: bool = False) -> float:
+    def alpha(self, *, alike: float = 0.0, confirm: int | None = None, cycles: int = 0) -> float:
         """The significance of one test in this window, see :func:`monitor.budget.level`.
 
-        A ``seasonal`` column may be confirmed by the next window or by the same time of the next cycle: half each.
+        A column may be confirmed by the next window, or by the same time of so many ``cycles``: each has its part.
         """
         spent = self.spend()
         if spent is None:
             return (self.scope.model.drift.significance or 0.01) / max(1.0, self.n_tests)
         confirm = self.scope.model.confirm if confirm is None else confirm
         return budget.level(
-            spent / 2 if seasonal and confirm > 1 else spent,
+            spent / (1 + cycles) if confirm > 1 else spent,
             confirm=confirm,
             alike=alike,
             check=self.check,
@@ -229,13 +230,13 @@ def compare_column(
     scarce = too_little(current.n, reference.n, min_rows=scope.model.min_rows)
     words = "" if scarce else what_changed(spec, reference, current, min_rows=scope.min_category_rows)
     test = None if scarce else _test(column, current)
-    seasonal = isinstance(column, Watched) and bool(column.season)
-    alpha = evidence.alpha(alike=0.0 if test is None else test.alike, seasonal=seasonal)
+    season, weekly = (column.season, column.same_week) if isinstance(column, Watched) else ("", ())
+    alpha = evidence.alpha(alike=0.0 if test is None else test.alike, cycles=bool(season) + bool(weekly))
     shared: dict[str, Any] = evidence.told(alpha) | {"against": against}
     if test is not None:
         shared |= test.describe()
-    if seasonal and isinstance(column, Watched):
-        shared["season"] = column.season
+    if season:
+        shared["season"] = season
     if words:
         shared["what"] = words
     results = []
@@ -252,6 +253,8 @@ def compare_column(
         judged = scarce or judge_effect(
             measured.effect, measured.p_value, **limits, alpha=alpha, detectable=measured.detectable
         )
+        if judged.verdict is Verdict.ALERT and isinstance(column, Watched) and weekly:
+            measured.detail.update(_again(column, current, metric, limits=limits, alpha=alpha))
         results.append(
             scope.result(
                 check,
@@ -269,6 +272,20 @@ def compare_column(
             )
         )
     return results
+
+
+def _again(
+    column: Watched, current: ColumnProfile, metric: str, *, limits: Mapping[str, float | None], alpha: float
+) -> dict[str, Any]:
+    """``again``, where the window is as far from the baseline's windows of its own time of the week as from all.
+
+    Then it is no season that matching did not pay for, and the same a week ago confirms it.
+    """
+    own = replace(column, reference=merge_all(column.same_week), reference_windows=float(len(column.same_week)))
+    found, test = DETECTORS[metric].function(own.spec, own.reference, current), _test(own, current)
+    measured = _Measured.of(metric, found, test, alpha=alpha, n=current.n, m=own.reference.n)
+    judged = judge_effect(measured.effect, measured.p_value, **limits, alpha=alpha, detectable=measured.detectable)
+    return {"again": WEEKLY} if judged.verdict is Verdict.ALERT else {}
 
 
 def _named(judged: Judgement, measured: _Measured, alpha: float) -> Judgement:
@@ -524,7 +541,7 @@ def predicts_classes(model: ModelConfig) -> bool:
 def _as_one_window(column: Column, reference: ColumnProfile) -> Column:
     if not isinstance(column, Watched):
         return column.with_reference(reference)
-    return replace(column, reference=reference, reference_windows=1.0, season="")
+    return replace(column, reference=reference, reference_windows=1.0, season="", same_week=())
 
 
 def _decision_rate(

@@ -370,7 +370,8 @@ def echoes_of(
     """Series that alert now and did so at the same time of their last cycles (``confirm − 1`` of them), with the cycle.
 
     A fault in one hour of the week is never two windows long: it is confirmed when it comes again.  Only columns that
-    are matched by season count: elsewhere what comes again may be the season itself.
+    are matched by season count, or are as odd for their own time of the week: elsewhere what comes again may be the
+    season itself.
 
     Parameters
     ----------
@@ -380,17 +381,23 @@ def echoes_of(
     found: dict[SeriesKey, timedelta] = {}
     seen: dict[datetime, dict[SeriesKey, Verdict]] = {}
     for result in results:
-        cycle = CYCLES.get(result.detail.get("season", ""))
-        if result.verdict is not Verdict.ALERT or cycle is None or rules.confirm < 2:
+        if result.verdict is not Verdict.ALERT or rules.confirm < 2:
             continue
         key = (result.check, result.feature, result.segment)
-        times = [window.start - cycle * back for back in range(1, rules.confirm)]
-        for at in times:
-            if at not in seen:
-                seen[at] = _verdicts(earlier(at))
-        if all(seen[at].get(key) is Verdict.ALERT for at in times):
-            found[key] = cycle
+        for cycle in cycles_of(result):
+            times = [window.start - cycle * back for back in range(1, rules.confirm)]
+            for at in times:
+                if at not in seen:
+                    seen[at] = _verdicts(earlier(at))
+            if all(seen[at].get(key) is Verdict.ALERT for at in times):
+                found[key] = max(cycle, found.get(key, cycle))
     return found
+
+
+def cycles_of(result: Result) -> list[timedelta]:
+    """After how long what a result says may come again, and be confirmed by that."""
+    told = (result.detail.get("season"), result.detail.get("again"))
+    return [CYCLES[words] for words in told if words in CYCLES]
 
 
 # --- incidents -------------------------------------------------------------------------------------

@@ -220,7 +220,8 @@ class Roles:
 
 SCORE = "__score__"
 DECISION = "__decision__"
-CYCLES = {"same time of day": timedelta(days=1), "same time of the week": timedelta(days=7)}
+WEEKLY = "same time of the week"
+CYCLES = {"same time of day": timedelta(days=1), WEEKLY: timedelta(days=7)}
 """What a window of a column with seasons was compared with, in words (``detail.season``), and when that comes again."""
 PAIRS = "__pairs__"
 ACCUMULATED = "psi_accumulated"

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import seasons
 from benchmarks.streams import BINS, KINDS
-from detectors.profiles import CategoricalProfile, NumericProfile
+from detectors.profiles import CategoricalProfile, FloatArray, NumericProfile
 from detectors.seasonal import blended, choose
 from monitor.baselines import phases
 from monitor.checks import Scope, same_times, volume
@@ -146,6 +146,35 @@ def test_a_drift_in_one_hour_of_the_week_is_an_incident_when_it_comes_again_and_
     assert incident.check is Check.FEATURE_DRIFT
     assert incident.state is IncidentState.RESOLVED
     assert incident.resolved_window == seasons.START + 7 * seasons.WEEK + hour * seasons.HOUR
+
+
+def unmatched(*, odd_hour: int | None = None) -> seasons.World:
+    """A column without a season; in one hour of the week it may have been another one ever since."""
+    shares = np.repeat(seasons.normal_shares(np.array([0.0])), seasons.HOURS, axis=0)
+    if odd_hour is not None:
+        shares[odd_hour] = seasons.normal_shares(np.array([0.8]))[0]
+    return seasons.World({"x": shares}, np.full(seasons.HOURS, 500.0))
+
+
+def pages_about(its: seasons.World, hour: int, *, fault: FloatArray | None) -> list[datetime]:
+    rng = np.random.default_rng(9)
+    sick = None if fault is None else (4, hour, "x", fault)
+    profiles = near({hour - 1, hour, hour + 1}, seasons.lived(rng, its, weeks=8, length=seasons.HOUR, fault=sick), 4)
+    outcome, replay = seasons.judged(profiles, {"x": seasons.spec_of("x", 10)}, window="1h", season="auto", weeks=4)
+    told = [r for window in replay.windows for r in replay.memory.told(window) if r.metric == "psi"]
+    assert told
+    assert all("season" not in r.detail for r in told)
+    return [page.window.start for page in outcome.pages]
+
+
+def test_a_column_without_a_season_that_drifts_in_one_hour_of_the_week_is_found_when_the_hour_comes_again() -> None:
+    hour, shares = 33, seasons.normal_shares(np.array([1.5]))[0]
+    again = seasons.START + 5 * seasons.WEEK + hour * seasons.HOUR
+    assert pages_about(unmatched(), hour, fault=shares) == [again]
+
+
+def test_an_hour_of_the_week_that_has_always_been_odd_is_no_drift_though_matching_does_not_pay() -> None:
+    assert pages_about(unmatched(odd_hour=33), 33, fault=None) == []
 
 
 def test_a_night_is_no_fall_of_volume_where_last_night_was_as_quiet() -> None:
