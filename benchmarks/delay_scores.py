@@ -129,8 +129,8 @@ def into(page: str, told: str, *, histories: int, targets: int, seed: int) -> st
         raise ValueError(f"expected a page with {MARKS[0]} and {MARKS[1]}")
     said = (
         f"Measured {datetime.now(UTC):%Y-%m-%d} with `python -m benchmarks.delay_scores --histories {histories} "
-        f"--targets {targets} --seed {seed}`: {histories * targets} windows of 3,000 predictions a line.\nA cell is the "
-        "coverage of the 90 % interval · its width ÷ ideal · error ÷ that of labelled-only."
+        f"--targets {targets} --seed {seed}`: {histories * targets} windows of 3,000 predictions a line.\n"
+        "A cell is the coverage of the 90 % interval · its width ÷ ideal · error ÷ that of labelled-only."
     )
     return f"{before}{MARKS[0]}\n{said}\n\n{told}\n{MARKS[1]}{after}"
 
