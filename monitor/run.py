@@ -27,6 +27,7 @@ from monitor import (
     entities,
     failures,
     joint,
+    label_ids,
     outcomes,
     pairs,
     passes,
@@ -238,6 +239,19 @@ def labels(service: Service, claim: Claim, now: datetime) -> Seen:
         model = spelled_out(model, roles)
         mark = schedule.fingerprint(source, model, roles, claim.window, job=claim.job, now=now)
         told = [one_label(service, claim, view, source=source, roles=roles, now=now) for view in views(model)]
+        told = [
+            replace(
+                each,
+                results=label_ids.beside(
+                    each.results,
+                    replace(scope_of(service, claim), model=view),
+                    source=source,
+                    store=service.store,
+                    now=now,
+                ),
+            )
+            for each, view in zip(told, views(model), strict=True)
+        ]
         scope = replace(scope_of(service, claim), model=model)
         beside = versions(source, scope, roles, now=now)
     results = [result for each in told for result in each.results]

@@ -24,6 +24,15 @@ class DelayChangeLimits(NullLimits):
     """Worth a message."""
 
 
+class UnmatchedLimits(NullLimits):
+    """Labels whose id no prediction has, as a share and above what is usual: `{warn: 5%, alert: 50%}`."""
+
+    warn: Fraction = 0.05
+    """Worth a look."""
+    alert: Fraction = 0.5
+    """Worth a message."""
+
+
 class OnlyWhen(Block):
     """Which predictions can get a label at all: those of one decision, or with some value in a column."""
 
@@ -68,6 +77,9 @@ class LabelBlock(Block):
     """A window's labels are taken as mature this long after its end; it is kept up to date until then."""
     delay_change: DelayChangeLimits = DelayChangeLimits()
     """By how much longer (or shorter) labels may take than they did, before that is itself a finding."""
+    unmatched: UnmatchedLimits | None = UnmatchedLimits()
+    """How many of the labels that landed in a window may have an id that no prediction has, of 500 that are looked up;
+    `null` to look none up. Needs `time`, and a table of labels."""
     horizons: list[Duration] = []
     """Ages at which labels are looked at again, besides the age `delay` (default: when a window is a third older)."""
     absent_means: Scalar | None = None

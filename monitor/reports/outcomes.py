@@ -16,6 +16,7 @@ _ODD = {
     "despite": "labels of predictions that could not have had one",
     "contradictions": "requests with labels that contradict each other (the newest counts)",
     "before_prediction": "labels from before their prediction",
+    "without_prediction": "labels that no prediction asked for",
     "duplicates": "duplicate predictions, left out",
 }
 
@@ -42,8 +43,15 @@ def outcomes(facts: Facts) -> Outcomes | None:
         [_threshold(row) for row in told.get("thresholds", [])],
         [_bin(row) for row in told.get("reliability", [])],
         _confusion(told.get("confusion")),
-        [f"{count(n)} {words}" for name, words in _ODD.items() if (n := (told.get("labels") or {}).get(name))],
+        _odd(told.get("labels") or {}),
     )
+
+
+def _odd(told: Mapping[str, Any]) -> list[str]:
+    found = [f"{count(n)} {words}" for name, words in _ODD.items() if (n := told.get(name))]
+    if told.get("without_prediction"):
+        found = [each.replace("asked for", f"asked for, of {count(told['looked_up'])} looked up") for each in found]
+    return found
 
 
 TABLES = ("thresholds", "reliability", "confusion", "labels", "calibration_change")

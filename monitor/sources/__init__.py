@@ -22,6 +22,7 @@ from monitor.sources.shapes import (
     Scanner,
 )
 from monitor.sources.sql import Database
+from monitor.sources.unmatched import Unmatched
 from monitor.sources.versions import KEY, VersionRows, shadow_name
 from monitor.sources.versions import read as read_versions
 from monitor.sources.versions import seen as seen_versions
@@ -43,6 +44,7 @@ __all__ = [
     "Source",
     "SourceError",
     "TransientSourceError",
+    "Unmatched",
     "VersionRows",
     "by_rows",
     "drawn",

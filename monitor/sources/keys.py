@@ -60,6 +60,11 @@ def _mixed(numbers: Codes) -> Codes:
     return numbers ^ (numbers >> np.uint64(29))
 
 
+def scattered(codes: Codes) -> Codes:
+    """The numbers in an order that has nothing to do with the keys', for drawing some of them evenly."""
+    return _mixed(_mixed(codes) + _MIX)
+
+
 def repeated(keys: pa.Array) -> npt.NDArray[np.bool_] | None:
     """Mark the keys that occur more than once; ``None`` where none does.  Null is no key.
 

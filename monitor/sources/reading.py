@@ -49,6 +49,7 @@ from monitor.sources.shapes import (
     Work,
 )
 from monitor.sources.shaping import Shape, ShapedWork, as_feature, column_of
+from monitor.sources.unmatched import Drawn, Unmatched, missing_of
 
 _TICK = timedelta(microseconds=1)
 _KEY_CHUNK = 500
@@ -398,6 +399,50 @@ class Source:
         _, _, last = source._scanner.aggregate(scan, time=form.column)
         moments = times.to_utc(normal.any_column([last]), form).to_pylist()
         return moments[0] if moments else None
+
+    def unmatched_labels(
+        self, model: ModelConfig, window: Window, *, reach: timedelta, now: datetime
+    ) -> Unmatched | None:
+        """Look up some of the labels that landed in a window: how many have an id that no prediction has?
+
+        Predictions are looked for from ``reach`` before the window on, whatever the model's `where` keeps of them.
+        ``None`` where labels lie with the predictions, or carry no time.
+        """
+        labels = model.labels
+        if labels is None or labels.time is None or own_labels(model) or not model.key:
+            return None
+        source, relation = self._other(labels.source), Relation(table=labels.table, query=labels.query)
+        form, infos = source._form(relation, labels.time), source._infos(relation)
+        names = tuple(labels.key or model.key)
+        source._check_names([*names, labels.label], relation)
+        span = Span(form, window.start, min(window.end, now + _TICK))
+        reads = {f"__key{at}__": _raw_read(infos[name]) for at, name in enumerate(names)}
+        ids = list(reads)
+        reads |= {
+            LABEL: label_read(infos[labels.label], model),
+            LABEL_TIME: Read(form.column, "time", infos[form.column], time=form),
+        }
+        drawn_ids = Drawn()
+        for raw in source._scanner.scan(Scan(relation, reads, upto=span, window=(window.start, now))):
+            landed = times.inside(times.to_utc(column_of(raw, LABEL_TIME), form), span)
+            kept = raw.filter(pc.and_(pc.fill_null(landed, False), pc.is_valid(column_of(raw, LABEL))))
+            drawn_ids.add([column_of(kept, name) for name in ids])
+        since, here = window.start - reach, Relation(table=model.table, query=model.query)
+        own = [self._infos(here)[name] for name in model.key]
+        known = {f"__key{at}__": _raw_read(info) for at, info in enumerate(own)}
+        wanted = [each for each in (_fitted(item, own) for item in drawn_ids.ids) if None not in each]
+        n_missing = len(drawn_ids.ids)
+        if wanted:
+            scan = Scan(
+                here,
+                known,
+                span=Span(self._form(here, model.time), since, now + _TICK),
+                keys=(tuple(model.key), wanted),
+                window=(since, now + _TICK),
+            )
+            there = (_tuples(raw, list(known)) for raw in self._scanner.scan(scan))
+            n_missing = missing_of(drawn_ids.ids, there)
+        return Unmatched(drawn_ids.n_rows, len(drawn_ids.ids), n_missing, since)
 
     def _known_labels(self, raw: pa.RecordBatch, scan: Scan, model: ModelConfig) -> tuple[pa.Array, pa.Array]:
         """What rows of the labels' table say, and when it landed."""
@@ -862,6 +907,18 @@ def _feature_read(infos: dict[str, ColumnInfo], name: str, kind: str, scanner: S
     if kind == "numeric":
         return Read(name, "number", info)
     return Read(name, "bool" if info.kind == "bool" else "text", info)
+
+
+def _tuples(batch: pa.RecordBatch, names: Sequence[str]) -> list[tuple[Any, ...]]:
+    return list(zip(*(column_of(batch, name).to_pylist() for name in names), strict=True))
+
+
+def _fitted(values: tuple[Any, ...], infos: Sequence[ColumnInfo]) -> tuple[Any, ...]:
+    """An id spelled as the columns are that it is looked up in."""
+    return tuple(
+        normal.canonical(value) if info.kind == "text" and not isinstance(value, str) else _fit(value, info)
+        for value, info in zip(values, infos, strict=True)
+    )
 
 
 def _chunks(keys: Sequence[tuple[Any, ...]]) -> Iterator[Sequence[tuple[Any, ...]]]:
