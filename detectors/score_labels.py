@@ -357,31 +357,38 @@ def _count_rows(score: FloatArray, code: npt.NDArray[np.int8]) -> ScoreLabels:
         none = empty()
         return _from_table(none.scores, table_of(none), no_score, bounds=(none.low, none.high), grid=None, exact=True)
     ordered = np.sort(score)
-    starts = _starts(ordered)
-    distinct, codes = ordered[starts], _codes_in_order(score, code, starts)
-    if codes is None:
+    fresh = ordered[1:] != ordered[:-1]
+    distinct = ordered if fresh.all() else ordered[np.concatenate([[True], fresh])]
+    cell = _codes_in_order(score, code, fresh, rising=ordered[0] >= 0)
+    if cell is None:
         table = _by_code(score, code, distinct)
     else:
-        group = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(ordered)))
         # One column after the other in memory: what no row has is never touched.
-        table = np.bincount(codes * len(starts) + group, minlength=9 * len(starts)).reshape(9, -1).T
+        cell *= len(distinct)
+        cell[1:] += np.arange(1, len(cell)) if len(distinct) == len(cell) else np.cumsum(fresh)
+        table = np.bincount(cell, minlength=9 * len(distinct)).reshape(9, -1).T
     bounds = (float(distinct[0]), float(distinct[-1]))
     return _bounded(_from_table(distinct, table, no_score, bounds=bounds, grid=None, exact=True))
 
 
-def _codes_in_order(score: FloatArray, code: npt.NDArray[np.int8], starts: IntArray) -> IntArray | None:
-    """The codes of the rows in the order of their scores, these beginning to differ at ``starts``.
+def _codes_in_order(
+    score: FloatArray, code: npt.NDArray[np.int8], fresh: npt.NDArray[np.bool_], *, rising: bool
+) -> IntArray | None:
+    """The codes of the rows in the order of their scores; ``fresh`` marks where these differ from the one before.
 
     Numbers alone sort several times faster than numbers with something beside them; so the code takes the place of the
-    last four bits of its score.  ``None`` where two different scores are alike without these.
+    last four bits of its score.  ``None`` where two different scores are alike without these.  ``rising`` says that no
+    score is below 0.
     """
-    bits = score.view(np.uint64)
-    sign = bits >> np.uint64(63)
-    rising = bits ^ (np.uint64(1 << 63) | (~sign + np.uint64(1)))  # as numbers in the order of the scores
-    packed = np.sort((rising & ~np.uint64(15)) | code.astype(np.uint64))
-    if not np.array_equal(_starts(packed >> np.uint64(4)), starts):
+    packed = score.view(np.uint64) & ~np.uint64(15)
+    if not rising:  # as numbers in the order of the scores
+        packed ^= np.where(packed >> np.uint64(63), ~np.uint64(15), np.uint64(1 << 63))
+    packed |= code.view(np.uint8)
+    packed.sort()
+    if not np.array_equal((packed[1:] ^ packed[:-1]) > np.uint64(15), fresh):
         return None
-    return (packed & np.uint64(15)).astype(np.int64)
+    packed &= np.uint64(15)
+    return packed.view(np.int64)
 
 
 def _by_code(score: FloatArray, code: npt.NDArray[np.int8], distinct: FloatArray) -> IntArray:

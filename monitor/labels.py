@@ -278,7 +278,10 @@ def seconds(batch: pa.RecordBatch, name: str) -> npt.NDArray[np.float64]:
     if name not in batch.schema.names:
         return np.full(batch.num_rows, np.nan)
     ticks = pc.cast(pc.cast(batch.column(name), pa.timestamp("us", "UTC")), pa.int64())
-    return np.asarray(counting.floats(ticks) / 1e6)
+    found: npt.NDArray[np.float64] = pc.fill_null(ticks, 0).to_numpy(zero_copy_only=False) / 1e6
+    if ticks.null_count:
+        found[pc.is_null(ticks).to_numpy(zero_copy_only=False)] = np.nan
+    return found
 
 
 def _slot_ages(window: Window, now: datetime) -> npt.NDArray[np.float64]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _HELD_BYTES = 1 << 27
 """Of the predictions that are held at once; with the table of their keys it is two to three times as much."""
-_GATHERED_ROWS = 1 << 17
+_GATHERED_ROWS = 1 << 16
 _SETTLE_FROM = 1 << 20
 _TO_SPARE = 10_000
 """A table of labels with not many more rows than the window is read as a whole: choosing rows would cost more."""
@@ -194,6 +194,7 @@ class LatestLabels:
         self._held = np.full(n + 1, -1, np.int64)
         """Which of the labels each key has; the last place is that of no key."""
         self._differ = np.zeros(n, bool)
+        self._plain: tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]] | None = None
         self._waiting: list[tuple[npt.NDArray[np.int64], pa.Array, pa.Array]] = []
         self._n_waiting = 0
 
@@ -230,6 +231,10 @@ class LatestLabels:
             places, labels, landed = places[own], labels.take(pa.array(own)), landed.take(pa.array(own))
             self._held[places] = np.arange(len(own))
         self._places, self._labels, self._landed = places, labels, landed
+        if pa.types.is_boolean(labels.type) and not landed.null_count:
+            # With one more for what has none.
+            plain = np.append(labels.to_numpy(zero_copy_only=False), False)
+            self._plain = plain, np.append(landed.cast(pa.int64()).to_numpy(), 0)
 
     def _newest(self, places: npt.NDArray[np.int64], labels: pa.Array, landed: pa.Array) -> npt.NDArray[np.int64]:
         """Which rows count, of keys that have several; the greater label of two that landed at one time."""
@@ -252,5 +257,11 @@ class LatestLabels:
         """The labels of these predictions, and when they landed; null where there is none."""
         self._settle()
         held = self._held.take(self._table.first[start:stop])
-        where = pa.array(held, mask=held < 0)
+        there = held >= 0
+        if self._plain is not None:  # much faster than Arrow takes them
+            labels, landed = (each.take(held) for each in self._plain)
+            bits = [pa.py_buffer(np.packbits(each, bitorder="little")) for each in (there, labels)]
+            found = pa.Array.from_buffers(self._labels.type, len(held), bits)
+            return found, pa.Array.from_buffers(times.UTC_US, len(held), [bits[0], pa.py_buffer(landed)])
+        where = pa.array(held, mask=~there)
         return self._labels.take(where), self._landed.take(where)

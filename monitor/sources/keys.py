@@ -99,12 +99,12 @@ class KeyTable:
         self._whole = pa.types.is_integer(keys.type)
         self._spelled: KeyTable | None = None
         self._distinct: pa.Array | None = None
-        self.first = np.arange(len(keys))
+        rows = np.arange(len(keys))
+        self.first = rows
         """For each row the first one with the same key; -1 without a key."""
-        rows = self.first.copy()
         if keys.null_count:
             valid = pc.is_valid(keys).to_numpy(zero_copy_only=False)
-            self.first[~valid], rows = -1, np.flatnonzero(valid)
+            self.first, rows = np.where(valid, rows, -1), np.flatnonzero(valid)
         ends = pc.min_max(keys).as_py() if self._whole and len(rows) else {"min": 0, "max": 2**64}
         self._lowest, self._span = ends["min"], ends["max"] - ends["min"]
         self._dense = self._span <= _LOOSE * len(rows)
@@ -112,19 +112,24 @@ class KeyTable:
             self._table = np.full(self._span + 2, -1, np.int32)
             places = self._own_places(self._code[rows])
             self._table[places[::-1]] = rows[::-1]
-            self.first[rows] = self._table.take(places)
+            found = self._table.take(places)
+            if not np.array_equal(found, rows):
+                self.first = self.first.copy()
+                self.first[rows] = found
         else:
             self._table = np.full(1 << max(4, (2 * len(rows)).bit_length()), -1, np.int32)
+            self.first = self.first.copy()
             self._fill(rows)
+        self.has_repeats = bool(np.any((self.first != np.arange(len(keys))) & (self.first >= 0)))
 
     def _own_places(self, code: Codes) -> npt.NDArray[np.int64]:
         """The place of each number in a dense table; what lies outside has the last one, which stays empty."""
         away = code - np.uint64(self._lowest % 2**64)  # what is lower wraps around, and is far outside
-        return np.asarray(np.minimum(away, np.uint64(self._span + 1)), dtype=np.int64)
+        return np.asarray(np.minimum(away, np.uint64(self._span + 1)).view(np.int64))
 
     def _slots(self, code: Codes) -> npt.NDArray[np.int64]:
         n_bits = (len(self._table) - 1).bit_length()
-        return np.asarray((code * _MIX) >> np.uint64(64 - n_bits), dtype=np.int64)
+        return ((code * _MIX) >> np.uint64(64 - n_bits)).view(np.int64)
 
     def _fill(self, rows: npt.NDArray[np.int64]) -> None:
         """Put the first row of each key at its slot, or at the next one that is free."""
@@ -151,10 +156,6 @@ class KeyTable:
         self._table[places[::-1]] = np.arange(len(places))[::-1]
         self._table[-1] = -1
         self.first = self._table.take(places).astype(np.int64)
-
-    @property
-    def has_repeats(self) -> bool:
-        return bool(((self.first >= 0) & (self.first != np.arange(len(self.first)))).any())
 
     def places(self, keys: pa.Array) -> npt.NDArray[np.int64]:
         """The first row with each key; -1 where there is none."""

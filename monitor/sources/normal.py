@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(inf|Infinity|nan|NaN|INF)$"
+_WHOLE = re.compile(r"0|-?[1-9]\d*")
 STRINGS = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -53,14 +56,22 @@ def to_text(values: pa.Array) -> pa.Array:
     if pa.types.is_boolean(kind):
         values = pc.if_else(values, "true", "false")
     elif pa.types.is_floating(kind):
-        values = pa.array([_spell(v) for v in values.to_pylist()], pa.string())
+        return _respelled(values, _spell)
     elif pa.types.is_null(kind):
         values = pa.nulls(len(values), pa.string())
     elif pa.types.is_integer(kind):
-        values = values.cast(pa.string())
+        coded = values.dictionary_encode()
+        return pa.DictionaryArray.from_arrays(coded.indices, coded.dictionary.cast(pa.string()))
     elif not pa.types.is_string(kind):
         values = pa.array([_plain(v) for v in values.to_pylist()], pa.string())
     return _valid(values.dictionary_encode())
+
+
+def _respelled(values: pa.Array, spell: Callable[[Any], str | None]) -> pa.Array:
+    """As :func:`to_text`, each distinct value spelled once; two may be spelled alike."""
+    coded = values.dictionary_encode()
+    spelled = pa.array([spell(value) for value in coded.dictionary.to_pylist()], pa.string()).dictionary_encode()
+    return pa.DictionaryArray.from_arrays(spelled.indices.take(coded.indices), spelled.dictionary)
 
 
 def to_flags(values: pa.Array) -> pa.Array:
@@ -103,8 +114,10 @@ def to_truth(values: pa.Array, positive: Any) -> pa.Array:
 
     A value that is missing stays null.
     """
+    wanted, values = canonical(positive), storage(values)
+    if pa.types.is_integer(values.type) and _WHOLE.fullmatch(wanted) and abs(int(wanted)) < 2**31:
+        return pc.equal(values, pa.scalar(int(wanted)))
     encoded = to_text(values)
-    wanted = canonical(positive)
     flags = pa.array(
         [None if v is None else canonical(v) == wanted for v in encoded.dictionary.to_pylist()], pa.bool_()
     )

@@ -85,8 +85,8 @@ class Shape:
             spelled = normal.to_flags(values) if self.decision == "bool" else values
             arrays[DECISION] = normal.to_classes(spelled) if self.classes else normal.to_truth(spelled, self.positive)
         elif SCORE in here and self.threshold is not None:
-            present = pc.if_else(pc.is_nan(arrays[SCORE]), None, arrays[SCORE])
-            arrays[DECISION] = pc.greater_equal(present, self.threshold)
+            decided, absent = pc.greater_equal(arrays[SCORE], self.threshold), pc.is_nan(arrays[SCORE])
+            arrays[DECISION] = pc.if_else(absent, None, decided) if pc.any(absent).as_py() else decided
         if VERSION in here:
             arrays[VERSION] = normal.to_text(column_of(raw, VERSION)).cast(pa.string())
         return arrays

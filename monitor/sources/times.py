@@ -153,23 +153,29 @@ def _from_epoch(values: pa.Array, scale: int) -> pa.Array:
 def _within_years(values: pa.Array, zone: str) -> pa.Array:
     micros = values.cast(pa.timestamp("us", tz=values.type.tz), safe=False)
     raw = micros.cast(pa.int64())
-    inside = pc.and_(pc.less(raw, _LIMIT_US), pc.greater(raw, -_LIMIT_US))
-    micros = pc.if_else(inside, micros, pa.scalar(None, micros.type))
+    ends = pc.min_max(raw)
+    if not (pc.less(ends["max"], _LIMIT_US).as_py() and pc.greater(ends["min"], -_LIMIT_US).as_py()):
+        within = pc.and_(pc.less(raw, _LIMIT_US), pc.greater(raw, -_LIMIT_US))
+        micros = pc.if_else(within, micros, pa.scalar(None, micros.type))
     return micros.cast(UTC_US) if values.type.tz else _assume(micros, zone)
 
 
 def _assume(values: pa.Array, zone: str) -> pa.Array:
+    if zone == "UTC":
+        return values.cast(UTC_US)
     aware = pc.assume_timezone(values, zone, ambiguous="earliest", nonexistent="latest")
     return aware.cast(UTC_US)
 
 
 def _from_text(values: pa.Array, zone: str) -> pa.Array:
-    values = pc.utf8_trim_whitespace(values)
-    try:
-        offset = bool(len(values)) and pc.match_substring_regex(values, _OFFSET_TEXT)[0].as_py()
-        return values.cast(UTC_US) if offset else _assume(values.cast(pa.timestamp("us")), zone)
-    except pa.ArrowInvalid:
-        return pa.array([_parse(v, zone) for v in values.to_pylist()], UTC_US)
+    offset = bool(len(values)) and pc.match_substring_regex(values[:1], _OFFSET_TEXT)[0].as_py()
+    for trim in (False, True):  # hardly ever needed, and as slow as the reading itself
+        try:
+            plain = pc.utf8_trim_whitespace(values) if trim else values
+            return plain.cast(UTC_US) if offset else _assume(plain.cast(pa.timestamp("us")), zone)
+        except pa.ArrowInvalid:
+            continue
+    return pa.array([_parse(v, zone) for v in pc.utf8_trim_whitespace(values).to_pylist()], UTC_US)
 
 
 def _parse(text: str | None, zone: str) -> datetime | None:
@@ -185,6 +191,11 @@ def _parse(text: str | None, zone: str) -> datetime | None:
 
 def inside(times: pa.Array, span: Span) -> pa.Array:
     """Mark the times within the half-open span; null times are outside."""
+    ends = pc.min_max(times).as_py()
+    if not times.null_count and ends["min"] is not None:
+        late_enough = span.start is None or ends["min"] >= span.start
+        if late_enough and (span.end is None or ends["max"] < span.end):
+            return pa.repeat(True, len(times))
     keep = pc.is_valid(times)
     if span.start is not None:
         keep = pc.and_(keep, pc.fill_null(pc.greater_equal(times, pa.scalar(span.start, UTC_US)), False))
