@@ -685,6 +685,9 @@ def _numeric_quality(
     if not isinstance(profile, NumericProfile):
         return []
     before, after = (int(p.cells[0] + p.cells[-1]) for p in (reference, profile))
+    limits = scope.model.quality.out_of_range
+    # A row or two beyond the range are in most windows of most columns, and no finding whatever the evidence.
+    matters = after / max(1, profile.n) - before / max(1, reference.n) >= limits.warn
     return [
         _share_change(
             scope,
@@ -693,11 +696,11 @@ def _numeric_quality(
             before=(before, reference.n),
             after=(after, profile.n),
             evidence=evidence,
-            limits=scope.model.quality.out_of_range,
+            limits=limits,
             noun="outside the baseline's range",
             rise_only=True,
             column=column,
-            beyond=_beyond(column, reference, profile) if after else None,
+            beyond=_beyond(column, reference, profile) if after and matters else None,
         )
     ]
 

@@ -11,7 +11,7 @@ import pytest
 from detectors.change import Watched, history_of
 from detectors.edges import EdgeBuilder
 from detectors.kernel import CategoricalCounter, NumericCounter
-from detectors.profiles import CategoricalSpec, Column, ColumnProfile, ColumnSpec, NumericSpec
+from detectors.profiles import CategoricalSpec, Column, ColumnProfile, ColumnSpec, NumericSpec, merge_all
 from monitor import checks
 from monitor.config import Config
 from monitor.models import Result, Verdict, Window
@@ -117,6 +117,31 @@ def test_a_column_that_is_constant_on_usual_days_is_no_finding() -> None:
     watched = Watched("holiday", spec, whole, history=history_of(spec, days), reference_windows=30)
     results = checks.data_quality(scope(), {"holiday": watched}, {"holiday": profile(spec, np.zeros(2000))})
     assert "constant" not in {r.metric for r in results}
+
+
+@pytest.mark.parametrize(
+    ("wander", "day", "verdict"),
+    [
+        pytest.param(1.0, lambda top: top + 0.2 * RNG.random(300), Verdict.CANNOT_TELL, id="a record of a mean"),
+        pytest.param(1.0, lambda top: 1000 * (top + RNG.random(300)), Verdict.ALERT, id="another unit of it"),
+        pytest.param(0.0, lambda top: top + 0.2 * RNG.random(300), Verdict.ALERT, id="no day of a steady column"),
+        pytest.param(
+            1.0, lambda top: np.append(np.zeros(298), [top + 1, top + 2]), Verdict.OK, id="a share below its limit"
+        ),
+    ],
+)
+def test_a_column_whose_days_have_levels_leaves_its_range_by_itself(wander: float, day: Any, verdict: Verdict) -> None:
+    rng = np.random.default_rng(17)
+    days = [wander * rng.standard_normal() + 0.1 * rng.standard_normal(300) for _ in range(21)]
+    builder = EdgeBuilder()
+    builder.update(np.concatenate(days))
+    spec = builder.spec()
+    assert spec is not None
+    kept = [profile(spec, values) for values in days]
+    column = Watched("mean", spec, merge_all(kept), history=history_of(spec, kept), reference_windows=21)
+    results = checks.data_quality(scope(), {"mean": column}, {"mean": profile(spec, day(float(spec.edges[-1])))})
+    [result] = [each for each in results if each.metric == "out_of_range_rate"]
+    assert result.verdict is verdict
 
 
 def test_what_is_switched_off_says_nothing() -> None:
