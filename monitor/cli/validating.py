@@ -49,11 +49,15 @@ def validate(
     require_model(loaded, model)
     start_logging(loaded)
     told = [_look_at(loaded, name, offline=offline) for name in loaded.models if model in (None, name)]
-    broken = any(item.get("error") for item in told)
+    path = config_path(config)
+    for item in told:
+        for remark in item.get("label_remarks", ()):
+            remark["where"] = _spot(path, remark["path"])
+    broken = any(item.get("error") or any(each["broken"] for each in item.get("label_remarks", ())) for item in told)
     if json:
         emit("models", told, valid=not broken)
     else:
-        _show(told, config_path(config))
+        _show(told, path)
     raise typer.Exit(Exit.FAILED if broken else Exit.DONE)
 
 
@@ -73,20 +77,20 @@ def _look_at(config: Config, name: str, *, offline: bool) -> dict[str, Any]:
     try:
         source = open_source(source_name, config.sources[source_name], zone=config.timezone, others=config.sources)
         try:
-            return told | _ask(source, model, config, now=now)
+            return told | _ask(source, name, model, config, now=now)
         finally:
             source.close()
     except SourceError as error:
         return told | {"error": error.public}
 
 
-def _ask(source: Source, model: ModelConfig, config: Config, *, now: datetime) -> dict[str, Any]:
+def _ask(source: Source, name: str, model: ModelConfig, config: Config, *, now: datetime) -> dict[str, Any]:
     """What the database says: roles, extent, and a look at the newest window with rows."""
     from monitor.sources import spelled_out
 
     roles = source.roles(model)
     extent = source.extent(model, roles)
-    told = {
+    told: dict[str, Any] = {
         "time": roles.time,
         "key": list(roles.key),
         "score": roles.score,
@@ -103,7 +107,38 @@ def _ask(source: Source, model: ModelConfig, config: Config, *, now: datetime) -
     window = _newest_window(model, config, extent, now=now)
     if window is not None:
         told["newest_window"] = _sound(source, spelled_out(model, roles), roles, window, now=now)
+    told["label_remarks"] = _label_remarks(source, name, model, roles)
     return told | {"notes": _notes(model, roles, told, now=now)}
+
+
+def _label_remarks(source: Source, name: str, model: ModelConfig, roles: Roles) -> list[dict[str, Any]]:
+    """What does not go together with the task of each label, with the key that says otherwise."""
+    from monitor.label_tasks import roles_of, views
+    from monitor.label_values import Seen, remarks
+    from monitor.sources import spelled_out
+
+    told: list[dict[str, Any]] = []
+    for at, view in enumerate(views(spelled_out(model, roles))):
+        mine = roles_of(view, roles)
+        predicted = None
+        if mine.decision is not None and view.labels is not None and view.labels.task != "regression":
+            predicted = Seen(*source.values(view, mine.decision))
+        found = remarks(view, Seen(*source.label_values(view)), predicted)
+        path = ["labels"] if at == 0 else ["labels", "also", at - 1]
+        told += [
+            {"message": each.words, "broken": each.broken, "path": ["models", name, *path, "task"]} for each in found
+        ]
+    return told
+
+
+def _spot(path: Path, keys: list[str | int]) -> str:
+    """File and line of a key of the config, or of the block that it would be in."""
+    from monitor.config_problems import locate, position
+    from monitor.config_tree import decode, parse
+
+    root, _ = parse(decode(path.read_bytes()))
+    line, column = position(locate(root, tuple(keys)))
+    return f"{path}:{line}:{column}"
 
 
 def _newest_window(
@@ -225,20 +260,24 @@ def _show(told: Sequence[dict[str, Any]], path: Path) -> None:
         if item.get("error"):
             console.print(f"[red]✗[/] {name}: [red]{showing.escaped(item['error'])}[/]", soft_wrap=True)
             continue
-        console.print(f"[green]✓[/] {name}")
+        remarks = item.get("label_remarks", ())
+        console.print(f"{'[red]✗' if any(each['broken'] for each in remarks) else '[green]✓'}[/] {name}")
         table = showing.plain_table(["", ""])
         table.columns[1].no_wrap, table.columns[1].overflow = False, "fold"
         for label, text in _lines(item):
             table.add_row(showing.plain(label), text)
         console.print(showing.indented(table))
+        for each in remarks:
+            _note(console, f"{each['where']}: {each['message']}", broken=each["broken"])
         for note in item.get("notes", ()):
             _note(console, note)
 
 
-def _note(console: Console, note: str) -> None:
+def _note(console: Console, note: str, *, broken: bool = False) -> None:
+    style = "red" if broken else "yellow"
     table = showing.plain_table(["", ""])
     table.columns[1].no_wrap, table.columns[1].overflow = False, "fold"
-    table.add_row(showing.plain("!", style="yellow"), showing.plain(note, style="yellow"))
+    table.add_row(showing.plain("!", style=style), showing.plain(note, style=style))
     console.print(showing.indented(table))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from monitor.config import SourceConfig
 from monitor.sources.errors import PermanentSourceError, SourceError, TransientSourceError
+from monitor.sources.normal import canonical
 from monitor.sources.reading import InputStream, LabelStream, Source, drawn
 from monitor.sources.roles import by_rows, spelled_out
 from monitor.sources.shapes import (
@@ -47,6 +48,7 @@ __all__ = [
     "Unmatched",
     "VersionRows",
     "by_rows",
+    "canonical",
     "drawn",
     "open_source",
     "read_versions",

@@ -385,6 +385,22 @@ class Source:
             shaped = shape.shaped(kept, moments)
             yield kept, self._labelled(kept, shaped, model, told, window=window, now=now, stream=stream)
 
+    def label_values(self, model: ModelConfig) -> tuple[str, tuple[Any, ...]]:
+        """Name the column with the labels, and give what the first rows hold there; missing values are left out."""
+        labels = model.labels
+        if labels is None:
+            return "", ()
+        source, relation = self, _relation(model)
+        if not own_labels(model):
+            source, relation = self._other(labels.source), Relation(table=labels.table, query=labels.query)
+        source._check_names([labels.label], relation)
+        return f"column {labels.label!r} of {relation.name}", source._infos(relation)[labels.label].values
+
+    def values(self, model: ModelConfig, column: str) -> tuple[str, tuple[Any, ...]]:
+        """The same for a column of the predictions."""
+        self._check_names([column], _relation(model))
+        return f"column {column!r} of {_relation(model).name}", self._infos(_relation(model))[column].values
+
     def newest_landing(self, model: ModelConfig, *, now: datetime) -> datetime | None:
         """When the newest label of any prediction landed, as of `now`; ``None`` where labels carry no time."""
         labels = model.labels
