@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from detectors.corrected import Landed, corrected
+from detectors.corrected import corrected
 from detectors.delay import DelayLaw, learn
 from detectors.delay_change import delay_change
 from detectors.delay_counts import DelayCounts, age_edges, count_delays, merge
+from detectors.posterior import Landed
 from detectors.profiles import FloatArray, IntArray
 
 DAY = 86400.0

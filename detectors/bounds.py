@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from detectors.classification import Measure, performance
-from detectors.corrected import Fit, expected_counts
+from detectors.corrected import expected_counts
 from detectors.intervals import z_value
+from detectors.posterior import Fit
 from detectors.profiles import FloatArray
 from detectors.score_labels import Confusion, ScoreLabels, merge
 

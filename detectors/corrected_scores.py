@@ -17,8 +17,8 @@ import numpy as np
 
 from detectors.calibration import Calibrator
 from detectors.classification import Measure
-from detectors.corrected import Fit
 from detectors.intervals import Interval, logit_normal, z_value
+from detectors.posterior import Fit
 from detectors.profiles import FloatArray, IntArray
 from detectors.score_labels import ScoreLabels
 

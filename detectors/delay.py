@@ -35,6 +35,13 @@ class Completeness(NamedTuple):
     log_variance: float
 
 
+class Past(NamedTuple):
+    """An earlier window, and the log pace that the windows around it let expect of either class."""
+
+    counts: DelayCounts
+    pace: tuple[float, float]
+
+
 @dataclass(frozen=True, eq=False)
 class DelayLaw:
     """F_y(a) at the ends of the age bins: ``share`` and the variance of its logarithm, both ``(K, 2, D + 1)``.
@@ -52,6 +59,8 @@ class DelayLaw:
         sooner than in the windows learned from, on the whole.
     clock
         For either class, the standard deviation of a window's log pace around that.
+    past
+        Of the windows learned from, those that every label has had the time to land of.
     """
 
     edges: FloatArray
@@ -62,6 +71,7 @@ class DelayLaw:
     never: tuple[float, float] = (0.0, 0.0)
     pace: tuple[float, float] = (0.0, 0.0)
     clock: tuple[float, float] = (0.0, 0.0)
+    past: tuple[Past, ...] = ()
 
     def at(self, ages: FloatArray, *, pace: Sequence[float] | FloatArray | None = None) -> FloatArray:
         """F at each age, shape ``(G, K, 2)``, where labels come ``e^pace`` times as fast as learned.
@@ -134,12 +144,17 @@ def learn(
         away = away[same] / 7  # a week is to such windows what a day is to others
         law = replace(_law(reduce(merge, windows)), odds=law.odds)
     weekly = times is None
-    of_negatives, of_positives = (_expected_pace(law, windows, away, label, weekly=weekly) for label in (0, 1))
+    no, yes = (_expected_pace(law, windows, away, label, weekly=weekly) for label in (0, 1))
     return replace(
         law,
         never=never,
-        pace=(of_negatives[0], of_positives[0]),
-        clock=(of_negatives[1], of_positives[1]),
+        pace=(no.level, yes.level),
+        clock=(no.spread, yes.spread),
+        past=tuple(
+            Past(each, (float(no.then[place]), float(yes.then[place])))
+            for place, each in enumerate(windows)
+            if 0 < each.predictions.sum() == each.ripe.sum()
+        ),
     )
 
 
@@ -245,10 +260,18 @@ WEEKLY = 1e-6
 """Weekdays have laws of their own when chance alone would make their paces differ as much this rarely."""
 
 
+class _Pace(NamedTuple):
+    """The log pace expected of a window, its standard deviation, and the one expected of each window learned from."""
+
+    level: float
+    spread: float
+    then: FloatArray
+
+
 def _expected_pace(
     law: DelayLaw, windows: Sequence[DelayCounts], away: FloatArray, label: int, *, weekly: bool
-) -> tuple[float, float]:
-    """The log pace expected of a window and its standard deviation, from those of the windows around it.
+) -> _Pace:
+    """The log pace expected of a window, from those of the windows around it.
 
     Their mean, weighed by closeness in time; where all windows together show a trend beyond doubt, so that labels come
     later from day to day, a line takes the mean's place.  The standard deviation is that of the level found, and of
@@ -257,18 +280,33 @@ def _expected_pace(
     found = [pace_of(each, law, label) for each in windows]
     known = [place for place, each in enumerate(found) if each is not None]
     if len(known) < 4:
-        return 0.0, 0.0
+        return _Pace(0.0, 0.0, np.zeros(len(windows)))
     value, variance = np.array([found[place] for place in known]).T
     when = away[known]
     weekday = np.floor(when + 0.5).astype(np.int64) % 7
+    of_day = np.zeros(7)
     if weekly and _weekdays_differ(value, variance, weekday):
-        of_day = [np.average(value[weekday == day], weights=1 / variance[weekday == day]) for day in weekday]
-        value = value - of_day + np.average(value, weights=1 / variance)
+        usual = np.average(value, weights=1 / variance)
+        for day in np.unique(weekday):
+            of_day[day] = np.average(value[weekday == day], weights=1 / variance[weekday == day]) - usual
+        value = value - of_day[weekday]
     design = np.stack([np.ones_like(when), when / MEMORY], axis=1)
     overall = _line(design, value, variance, np.ones_like(when))
     trend = abs(overall.level[1]) > TREND * math.sqrt(overall.error[1])
     near = _line(design if trend else design[:, :1], value, variance, np.exp(-np.abs(when) / MEMORY))
-    return float(np.clip(near.level[0], -2, 2)), math.sqrt(near.excess + near.error[0])
+    then = _smoothed(value, 1 / (variance + near.excess + 1e-6), when, away, trend=trend)
+    then += of_day[np.floor(away + 0.5).astype(np.int64) % 7]
+    return _Pace(float(np.clip(near.level[0], -2, 2)), math.sqrt(near.excess + near.error[0]), np.clip(then, -2, 2))
+
+
+def _smoothed(value: FloatArray, weight: FloatArray, when: FloatArray, at: FloatArray, *, trend: bool) -> FloatArray:
+    """What the values around each of the times ``at`` let expect there: the value at that very time is left out."""
+    away = (when[None] - at[:, None]) / MEMORY
+    near = weight * np.exp(-np.abs(away)) * (away != 0)
+    zeroth, first, second = (np.sum(near * away**power, axis=1) for power in range(3))
+    of_value, of_both = near @ value, (near * away) @ value
+    mean: FloatArray = of_value / zeroth
+    return (second * of_value - first * of_both) / (second * zeroth - first**2) if trend else mean
 
 
 TREND = 5.0

@@ -12,10 +12,10 @@ from statistics import quantiles
 import numpy as np
 
 from detectors.completeness import MIN_GROUPS, completeness_ahead
-from detectors.corrected import Landed
 from detectors.delay import DelayLaw, learn
 from detectors.delay_change import DelayChange, delay_change, silence
 from detectors.delay_counts import DelayCounts, known_by, merge
+from detectors.posterior import Landed
 from monitor.checks import Scope
 from monitor.incidents import LABELS as SERIES
 from monitor.models import Check, Result, Verdict, Window

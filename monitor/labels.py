@@ -18,11 +18,12 @@ from detectors import corrected as correcting
 from detectors.bounds import corrected_with_never_labelled, value_bounds, with_never_labelled
 from detectors.calibration import CalibrationError, Calibrator, estimate, fit
 from detectors.classification import HIGHER_IS_WORSE, Measure, performance
-from detectors.corrected import CORRECTABLE, Landed
+from detectors.corrected import CORRECTABLE
 from detectors.corrected_scores import corrected_scores, pooled
 from detectors.delay import DelayLaw, learn
 from detectors.delay_counts import DelayCounts, age_edges, count_delays, fits, known_by, merge
 from detectors.display import quantile
+from detectors.posterior import Fit, Landed
 from detectors.profiles import NumericProfile, NumericSpec
 from detectors.score_labels import ScoreLabelCounter, ScoreLabels, empty
 from detectors.score_labels import merge as merge_scores
@@ -51,7 +52,8 @@ SLOTS = 24
 """Groups of predictions of about one age in a window."""
 ENOUGH = 500
 """Labels of either class in the windows of ``MEMORY``, below which older ones are asked as well."""
-PARTS = 8
+PARTS = 12
+"""Parts of a window that are strata where there is no score."""
 ODDITIES = ("contradictions", "before_prediction", "despite", "duplicates")
 """What a stream of labels counts beside them."""
 _STRATA_AT = (0.5, 0.8, 0.95)
@@ -651,7 +653,7 @@ def _corrected(
 ) -> dict[str, Measure]:
     """Where each metric will be once all labels are in, by the delay law; a reason where that cannot be known."""
     absent, beta = absent_class(model), model.performance.beta
-    found: correcting.Fit | str = "no_delay_law"
+    found: Fit | str = "no_delay_law"
     if known.lateness is not None:
         found = correcting.fit(landed, known.lateness.law, absent=absent)
     asked = [name for name in metrics_of(model) if name in CORRECTABLE]

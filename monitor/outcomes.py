@@ -21,11 +21,11 @@ import pyarrow as pa
 from detectors import multiclass, regression
 from detectors.calibration import Calibrator
 from detectors.classification import Measure
-from detectors.corrected import Landed
 from detectors.delay_counts import DelayCounts, age_edges, count_delays
 from detectors.delay_counts import merge as merge_delays
 from detectors.development import MIN_WINDOWS
 from detectors.multiclass import ClassCounter, ClassCounts, Expected
+from detectors.posterior import Landed
 from detectors.profiles import FloatArray
 from detectors.regression import Errors
 from monitor import baselines, counting

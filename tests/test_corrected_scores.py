@@ -13,10 +13,11 @@ from benchmarks.delay import LAWS, NOW, delays, landed, rows
 from benchmarks.delay_scores import METRICS, counted, into, run, strata_of
 from detectors.calibration import Calibrator
 from detectors.classification import ScoreLabelCounter, ScoreLabels, performance
-from detectors.corrected import Fit, fit
+from detectors.corrected import fit
 from detectors.corrected_scores import SCORE_METRICS, corrected_scores, pooled
 from detectors.delay import DelayLaw, learn
 from detectors.delay_counts import merge
+from detectors.posterior import Fit
 
 
 @pytest.mark.slow

@@ -8,9 +8,10 @@ from functools import reduce
 import numpy as np
 import pytest
 
-from detectors.corrected import Landed, corrected
+from detectors.corrected import corrected
 from detectors.delay import learn
 from detectors.delay_counts import DelayCounts, count_delays, from_bytes, known_by, merge, to_bytes
+from detectors.posterior import Landed
 from detectors.profiles import ProfileError
 
 DAY = 86400.0

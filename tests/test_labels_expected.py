@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detectors.corrected import Landed
 from detectors.delay_counts import DelayCounts, age_edges, count_delays
+from detectors.posterior import Landed
 from monitor.config import ModelConfig
 from monitor.delays import labels_expected
 from monitor.labels import DELAYS, Grid, lateness

@@ -10,9 +10,10 @@ import pytest
 
 from detectors.calibration import Calibrator, estimate
 from detectors.classification import METRICS, ScoreLabelCounter, ScoreLabels, performance
-from detectors.corrected import CORRECTABLE, Landed, corrected
+from detectors.corrected import CORRECTABLE, corrected
 from detectors.delay import learn
 from detectors.delay_counts import age_edges, count_delays, merge
+from detectors.posterior import Landed
 from monitor.performance import business_value, tables
 
 CASES: dict[str, tuple[list[float], list[float], list[float]]] = {
