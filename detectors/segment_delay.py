@@ -32,7 +32,8 @@ def of_segment(law: DelayLaw, windows: Sequence[DelayCounts], *, weights: FloatA
 
     With n labels of a class in the past, the segment's own F counts for ``n / (n + POOLING)`` and that of all for the
     rest; where the two differ at an age, the F of each stratum is raised to the power that carries one to the other.
-    What the segment has not shown itself goes into the interval (``APART``).
+    What the segment has not shown itself goes into the interval (``APART``).  What windows of all predictions were off
+    by (``law.past``) says nothing of a law that was moved.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ def of_segment(law: DelayLaw, windows: Sequence[DelayCounts], *, weights: FloatA
     """
     never = _never(law, windows)
     if not windows:
-        return SegmentLaw(replace(law, never=never, clock=_wider(law, (0.0, 0.0))), 0.0)
+        return SegmentLaw(replace(law, never=never, clock=_wider(law, (0.0, 0.0)), past=()), 0.0)
     own = learn(reduce(merge, windows))
     share, variance = law.share.copy(), law.log_variance.copy()
     part = (own.n[0] / (own.n[0] + POOLING), own.n[1] / (own.n[1] + POOLING))
@@ -60,7 +61,7 @@ def of_segment(law: DelayLaw, windows: Sequence[DelayCounts], *, weights: FloatA
         # Where all labels used to have landed and the segment's have not, there is no power that says so.
         share[:, label] = np.where(logs[1] >= -1e-9, np.minimum(share[:, label], blended), share[:, label])
         variance[:, label] = w**2 * own.log_variance[0, label] + (1 - w) ** 2 * law.log_variance[:, label]
-    moved_law = replace(law, share=share, log_variance=variance, never=never, clock=_wider(law, part))
+    moved_law = replace(law, share=share, log_variance=variance, never=never, clock=_wider(law, part), past=())
     return SegmentLaw(moved_law, min(part))
 
 
