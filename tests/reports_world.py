@@ -176,7 +176,7 @@ def extra(model: str, window: Window, *, bad: bool, feature: str) -> list[Result
     recall = Result(
         model, Check.PERFORMANCE, "recall", window, 0.8 if bad else 0.91, Verdict.ALERT if bad else Verdict.OK,
         threshold=0.86, n_current=300, kind="realized", interval=(0.78, 0.94), label_coverage=0.82,
-        detail={"age_days": 31.0, "reference": 0.91},
+        detail={"rule": "labels are mature", "age_days": 31.0, "reference": 0.91},
     )  # fmt: skip
     skew = Result(
         model, Check.SKEW, "mismatch_rate", window, 0.0002, Verdict.OK, feature=feature, threshold=0.01, n_current=2000,

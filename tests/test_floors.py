@@ -46,6 +46,7 @@ FLOORS: dict[str, int] = {
     "monitor.messages": 1,
     "monitor.cause": 1,
     "monitor.grouping": 1,
+    "monitor.restated": 1,
     # 0: numbers
     "detectors": 0,
 }
@@ -57,6 +58,7 @@ PURE = (
     "monitor.messages",
     "monitor.cause",
     "monitor.grouping",
+    "monitor.restated",
 )
 DETECTORS_MAY_IMPORT = set(
     re.findall(

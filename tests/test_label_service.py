@@ -212,7 +212,10 @@ def test_labels_of_one_window_make_no_other_be_read_and_change_its_verdict_once(
     written = (tmp_path / "site" / "model" / f"{window:%Y-%m-%d}.html").read_text()
     page = " ".join(re.sub(r"<[^>]+>", " ", written).split())
     assert "Restated (revision 1)" in page
-    assert re.search(r"Accuracy: was ok at [\d.]+ %, is alert at [\d.]+ %", page)
+    assert re.search(r"Accuracy was believed to be [\d.]+ % \(ok\), and is now known to be [\d.]+ % \(alert\)", page)
+    side = r"[\d.]+ % \([\d.]+ % – [\d.]+ %\) on \d+ \w+ 20\d\d, \d\d:\d\d UTC · on the labels that had landed · 100 % of the labels in"
+    assert re.search(rf"Believed then Known now Accuracy ✓ ok {side} ▲ alert {side}", page)
+    assert "of this window as it was believed at 2 looks" in page
     run_due(service, now=done + timedelta(hours=3), worker="test")
     assert {row.window: row.revision for row in service.store.windows("model", Job.LABELS)} == after
     assert len(service.store.outbox_due("terminal", limit=500)) == n_told + 1, "told once"

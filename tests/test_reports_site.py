@@ -179,7 +179,7 @@ def test_a_restated_window_says_what_was_believed_before(tmp_path: Path) -> None
     build_site(store, config, now=NOW, out=tmp_path)
     page = words((tmp_path / "fraud" / "2026-10-04.html").read_text())
     assert "Restated (revision 1)" in page
-    assert "Recall: was ok at 91.0 %, is alert at 60.0 %" in page
+    assert "Recall was believed to be 91.0 % (ok), and is now known to be 60.0 % (alert)" in page
 
 
 def test_silence_is_proved_and_open_incidents_come_first(tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from monitor.cli.common import Kept
-    from monitor.models import Incident, Result, WindowRow
+    from monitor.models import Incident, Result, Window, WindowRow
+    from monitor.restated import Belief, Restated
 
 NOTHING_YET = "nothing has been run yet. `monitor run` checks the windows that are due, `monitor backfill` the past."
 
@@ -199,6 +200,7 @@ def results(
         )
         if feature is not None and not found:
             _check_feature(held, feature, model)
+        turned = _turned(held, found, model)
     everything = len(found)
     if worse_than_ok:
         found = [r for r in found if r.verdict.value in ("warn", "alert")]
@@ -206,19 +208,21 @@ def results(
     if limit is not None:
         found = sorted(sorted(found, key=lambda r: r.window.start)[-limit:], key=_result_order)
     if json:
-        emit("results", [result_json(r) for r in found])
+        emit("results", [result_json(r) for r in found], restated=[restated_json(each) for each in turned])
         return
     chosen = worse_than_ok or all_revisions or limit or feature or start or end
-    _show_results(found, everything, newest_only=not chosen)
+    shown = _show_results(found, everything, newest_only=not chosen)
+    showing.show_restated([each for each in turned if (each.model, each.window) in shown], stdout())
 
 
-def _show_results(found: Sequence[Result], everything: int, *, newest_only: bool) -> None:
+def _show_results(found: Sequence[Result], everything: int, *, newest_only: bool) -> set[tuple[str, Window]]:
+    """Show what there is; gives the models and windows that were shown."""
     console = stdout()
     if not found:
         console.print(
             NOTHING_YET if not everything else f"none of {showing.counted(everything, 'number')} is worse than ok"
         )
-        return
+        return set()
     if newest_only:
         newest = {r.model: r.window for r in sorted(found, key=lambda r: r.window)}
         found = [r for r in found if r.window == newest[r.model]]
@@ -229,6 +233,55 @@ def _show_results(found: Sequence[Result], everything: int, *, newest_only: bool
             f"\n{everything - len(found):,} more, of earlier windows and segments: --from and --to, --feature, --json",
             style="dim",
         )
+    return {(r.model, r.window) for r in found}
+
+
+def _turned(held: Kept, found: Sequence[Result], model: str | None) -> list[Restated]:
+    """Of the results that were asked for, those that another revision had believed to be otherwise."""
+    from monitor.restated import restated
+
+    windows = [r.window for r in found if r.revision]
+    if not windows:
+        return []
+    start, end = min(w.start for w in windows), max(w.end for w in windows)
+    newest = held.store.results(model, start=start, end=end)
+    every = held.store.results(model, start=start, end=end, all_revisions=True)
+    kept = {(_result_order(r), r.kind, r.window) for r in newest}
+    older = [r for r in every if (_result_order(r), r.kind, r.window) not in kept]
+    asked = {_result_order(r)[:-1] for r in found}
+    now = [r for r in newest if _result_order(r)[:-1] in asked]
+    return [
+        each
+        for name in sorted({r.model for r in now})
+        for each in restated((r for r in now if r.model == name), (r for r in older if r.model == name))
+    ]
+
+
+def restated_json(each: Restated) -> dict[str, Any]:
+    """One number whose verdict changed: what was believed then, and what is known now."""
+    return {
+        "model": each.model,
+        "check": each.check.value,
+        "feature": each.feature,
+        "segment": each.segment,
+        "window_start": stamp(each.window.start),
+        "window_end": stamp(each.window.end),
+        "metric": each.metric,
+        "believed_then": _belief_json(each.then),
+        "known_now": _belief_json(each.now),
+    }
+
+
+def _belief_json(belief: Belief) -> dict[str, Any]:
+    return {
+        "revision": belief.revision,
+        "as_of": stamp(belief.as_of),
+        "verdict": belief.verdict.value,
+        "value": belief.value,
+        "interval": None if belief.interval is None else list(belief.interval),
+        "kind": belief.kind,
+        "label_coverage": belief.label_coverage,
+    }
 
 
 def _worth_a_line(result: Result) -> bool:
@@ -354,14 +407,17 @@ def explain(
     with opened_store(config) as held:
         found = find_incident(held, incident)
         results = held.store.results(found.model, check=found.check, start=found.opened_window, end=_after(found))
+        turned = _turned(held, results, found.model)
     evidence = sorted((r for r in results if r.verdict.value in ("warn", "alert")), key=_result_order)
     if json:
         from monitor.reports.outcomes import tables_json
 
         more = {"tables": tables_json(results)} if found.check.value == "performance" else {}
+        more["restated"] = [restated_json(each) for each in turned]
         emit("incident", incident_json(found), evidence=[result_json(r) for r in evidence], **more)
         return
     _show_explanation(found, evidence)
+    showing.show_restated(turned, stdout())
 
 
 def _show_explanation(found: Incident, evidence: Sequence[Result]) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from monitor.models import Incident, Result, Window
+    from monitor.restated import Belief, Restated
 
 GLYPHS = {"ok": "✓", "warn": "◆", "alert": "▲", "cannot_tell": "?", "no_data": "∅"}
 COLOURS = {"ok": "green", "warn": "yellow", "alert": "bold red", "cannot_tell": "cyan", "no_data": "dim"}
@@ -229,3 +230,28 @@ def escaped(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
+
+
+MOST_RESTATED = 5
+"""Restatements that are told one by one."""
+
+
+def show_restated(found: Sequence[Restated], console: Console) -> None:
+    """What was believed of a window beside what is known of it now, the newest windows first."""
+    if not found:
+        return
+    console.print("\nrestated, as rows or labels came in:", style="dim")
+    for each in sorted(found, key=lambda one: one.window, reverse=True)[:MOST_RESTATED]:
+        name = " ".join(part for part in (each.feature, each.metric) if part)
+        told = f"{name} of {span(each.window)}: believed {_belief(each.then)}; known now {_belief(each.now)}"
+        console.print(indented(plain(told + (f" [{each.segment}]" if each.segment else ""))))
+    if len(found) > MOST_RESTATED:
+        console.print(indented(plain(f"and {len(found) - MOST_RESTATED} more: --json")))
+
+
+def _belief(belief: Belief) -> str:
+    ends = "" if belief.interval is None else f" [{number(belief.interval[0])}, {number(belief.interval[1])}]"
+    labelled = "" if belief.label_coverage is None else f"{belief.label_coverage:.0%} labelled"
+    when = "" if belief.as_of is None else moment(belief.as_of)
+    how = ", ".join(part for part in (belief.kind or "", labelled, when) if part)
+    return f"{number(belief.value)}{ends} {belief.verdict.value.replace('_', ' ')}{f' ({how})' if how else ''}"

@@ -157,9 +157,6 @@ def _key(result: Result) -> tuple[object, ...]:
     return (result.window, result.check, result.feature, result.segment, result.metric, result.kind, against)
 
 
-series_key = _key
-
-
 def _touches(incident: Incident, window: Window) -> bool:
     last = incident.resolved_window or incident.last_window
     return incident.opened_window <= window.start <= max(last, incident.last_window)

@@ -37,6 +37,7 @@ from monitor.reports.files import (
 )
 from monitor.reports.outcomes import outcomes
 from monitor.reports.reading import Facts, ModelFacts, Reading, excess, read_model, worst
+from monitor.reports.restated import restated_views
 from monitor.reports.text import (
     GLYPHS,
     WORDS,
@@ -251,7 +252,7 @@ class ModelSite:
         config, summary = self.model.config, self.summaries[facts.window]
         drill = evidently_page_path(self.model.name, facts.window)
         segments, hidden = views.segment_rows(facts, min_rows=self.min_rows)
-        restated = views.restated_words(facts)
+        restated, more = restated_views(facts, self.zone)
         return {
             "model": self.model.name,
             "label": span(facts.window, self.zone),
@@ -264,6 +265,7 @@ class ModelSite:
             "owner": config.owner,
             "runbook": config.runbook,
             "restated": restated,
+            "restated_more": more,
             "revision": facts.revision,
             "strip": self.strip(facts),
             "cards": views.cards(self.model, facts, summary, zone=self.zone),

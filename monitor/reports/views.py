@@ -15,7 +15,7 @@ from detectors.profiles import ColumnProfile, ProfileError
 from monitor.models import SCORE, Baseline, Check, Incident, IncidentState, Result, RunState, Verdict, Window
 from monitor.reports import svg
 from monitor.reports.files import feature_page_path
-from monitor.reports.reading import Facts, ModelFacts, excess, series_key, worst
+from monitor.reports.reading import Facts, ModelFacts, excess, worst
 from monitor.reports.text import (
     FLAGS,
     brief,
@@ -599,25 +599,6 @@ def volume_words(model: ModelFacts, facts: Facts) -> str:
         return rows
     change = n / usual - 1
     return f"{rows}, {change:+.0%} on {name}".replace("%", " %")
-
-
-def restated_words(facts: Facts) -> list[str]:
-    """What was believed of this window before it was read again: verdicts that changed, worst first."""
-    old: dict[tuple[object, ...], Result] = {}
-    for result in sorted(facts.older, key=lambda r: r.revision):
-        old[series_key(result)] = result
-    changed = []
-    for result in facts.results:
-        was = None if result.of_versions else old.get(series_key(result))
-        if was is not None and was.verdict is not result.verdict:
-            name = f"{short(column_words(result.feature))} " if result.feature else ""
-            segment = f" ({short(result.segment, 40)})" if result.segment else ""
-            changed.append(
-                f"{name}{metric_words(result.metric)}{segment}: was {was.verdict.value.replace('_', ' ')} at "
-                f"{metric_value(was.metric, was.value)}, is {result.verdict.value.replace('_', ' ')} at "
-                f"{metric_value(result.metric, result.value)}"
-            )
-    return [*changed[:8], f"and {len(changed) - 8} more"] if len(changed) > 8 else changed
 
 
 def streak(model: ModelFacts, facts: Facts, verdicts: dict[Window, Verdict]) -> str:
