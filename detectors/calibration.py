@@ -70,7 +70,8 @@ def fit(reference: ScoreLabels, *, splits: int = 10, seed: int = 42) -> Calibrat
     into accurate multiclass probability estimates", KDD 2002.
     """
     positives, negatives = reference.positives.sum(axis=1), reference.negatives.sum(axis=1)
-    if not (positives.any() and negatives.any()):
+    finite = np.isfinite(reference.scores)
+    if not (positives[finite].any() and negatives[finite].any()):
         raise CalibrationError("the reference needs scores labelled with both classes to say what a score means")
     raw = Calibrator("raw", np.zeros(0), np.zeros(0))
     mapped = _isotonic(reference.scores, positives, negatives)
