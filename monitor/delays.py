@@ -122,7 +122,8 @@ def _lateness(scope: Scope, windows: Sequence[tuple[Window, DelayCounts]], *, no
 def lateness_of(windows: Sequence[tuple[Window, DelayCounts]], *, now: datetime) -> DelayChange | None:
     """The newest quarter of the windows against the others; ``None`` where these are fewer than four."""
     n_recent = step = max(3, len(windows) // 4)
-    week = round(timedelta(days=7) / windows[-1][0].length) if windows else 0
+    # The last group of short windows is often not full yet.
+    week = round(timedelta(days=7) / max(window.length for window, _ in windows)) if windows else 0
     if week > 1 and len(windows) >= 4 * week:
         n_recent, step = max(n_recent // week, 1) * week, week
         windows = windows[len(windows) % week :]

@@ -21,7 +21,7 @@ from detectors.classification import HIGHER_IS_WORSE, Measure, performance
 from detectors.corrected import CORRECTABLE
 from detectors.corrected_scores import corrected_scores, pooled
 from detectors.delay import DelayLaw, learn
-from detectors.delay_counts import DelayCounts, age_edges, count_delays, fits, known_by, merge
+from detectors.delay_counts import DelayCounts, age_edges, count_delays, merge
 from detectors.display import quantile
 from detectors.posterior import Fit, Landed
 from detectors.profiles import NumericProfile, NumericSpec
@@ -33,6 +33,7 @@ from monitor import baselines, counting
 from monitor import performance as judging
 from monitor.checks import Scope
 from monitor.config import ModelConfig, RollingBaseline
+from monitor.delay_history import History, history
 from monitor.delays import METRICS as FINDINGS
 from monitor.delays import OUTAGE, delay_findings, labels_expected
 from monitor.label_tasks import column_of, label_name
@@ -445,16 +446,14 @@ def lateness(
     Learned from the windows that matured within ``MEMORY`` and those since; from older ones too where these are few.
     """
     first, column = _first_taught(model, window), column_of(model, DELAYS)
-    found = _delays_between(store, name, column, start=first, end=now, grid=grid, leave_out=window)
-    if _fewest(found) < ENOUGH and baseline is not None and baseline.window is not None:
-        begin = min(baseline.window.start, first)
-        found = _delays_between(store, name, column, start=begin, end=now, grid=grid, leave_out=window)
-    if not found:
+    asked: dict[str, Any] = {"now": now, "alike": _no_delays(grid), "leave_out": window}
+    found = history(store, name, column, start=first, **asked).get(None)
+    if (found is None or _fewest(found) < ENOUGH) and baseline is not None and baseline.window is not None:
+        found = history(store, name, column, start=min(baseline.window.start, first), **asked).get(None)
+    if found is None:
         return None
-    found = _thinned(found)
-    counts = [each for _, each in found]
-    times = [(part.start - window.start) / timedelta(days=1) for part, _ in found]
-    return Lateness(learn(reduce(merge, counts), windows=counts, times=times), found)
+    counts = [each for _, each in found.windows]
+    return Lateness(learn(reduce(merge, counts), windows=counts, times=found.away), found.windows)
 
 
 def _first_taught(model: ModelConfig, window: Window) -> datetime:
@@ -466,48 +465,14 @@ def delays_of_segments(
     store: Store, name: str, model: ModelConfig, *, window: Window, now: datetime, grid: Grid
 ) -> dict[str, list[DelayCounts]]:
     """The delays that each segment has shown in the other windows, oldest first."""
-    found: dict[str, list[DelayCounts]] = {}
-    start, alike = _first_taught(model, window), count_delays([], [], [], edges=grid.edges, mature=grid.mature)
-    for each in store.profiles(name, start=start, end=now, columns=[column_of(model, DELAYS)], segment=ALL):
-        counts = each.profile
-        apart = each.window.end <= window.start or each.window.start >= window.end
-        if each.segment is not None and isinstance(counts, DelayCounts) and apart and fits(counts, alike):
-            found.setdefault(each.segment, []).append(_as_of(counts, each.window, now=now))
-    return found
+    alike = count_delays([], [], [], edges=grid.edges, mature=grid.mature)
+    start, column = _first_taught(model, window), column_of(model, DELAYS)
+    found = history(store, name, column, start=start, now=now, alike=alike, leave_out=window, segment=ALL)
+    return {whose: [each for _, each in told.windows] for whose, told in found.items() if whose is not None}
 
 
-def _delays_between(
-    store: Store, name: str, column: str, *, start: datetime, end: datetime, grid: Grid, leave_out: Window
-) -> list[tuple[Window, DelayCounts]]:
-    kept = store.profiles(name, start=start, end=end, columns=[column])
-    return [
-        (each.window, _as_of(each.profile, each.window, now=end))
-        for each in kept
-        if isinstance(each.profile, DelayCounts)
-        and fits(each.profile, _no_delays(grid))
-        and (each.window.end <= leave_out.start or each.window.start >= leave_out.end)
-    ]
-
-
-def _as_of(counts: DelayCounts, window: Window, *, now: datetime) -> DelayCounts:
-    """What was counted later than ``now`` says only as much as was known then: a replay does not see its future."""
-    return known_by(counts, (now - window.end).total_seconds()) if counts.as_of > now.timestamp() else counts
-
-
-MAX_WINDOWS = 90
-
-
-def _thinned(found: Sequence[tuple[Window, DelayCounts]]) -> list[tuple[Window, DelayCounts]]:
-    """Short windows put together with their neighbours, so that at most ``MAX_WINDOWS`` are left."""
-    step = max(1, -(-len(found) // MAX_WINDOWS))
-    groups = [found[at : at + step] for at in range(0, len(found), step)]
-    return [
-        (Window(group[0][0].start, group[-1][0].end), reduce(merge, (each for _, each in group))) for group in groups
-    ]
-
-
-def _fewest(found: Sequence[tuple[Window, DelayCounts]]) -> int:
-    return int(min(sum(int(each.n[label]) for _, each in found) for label in (0, 1)))
+def _fewest(found: History) -> int:
+    return int(min(sum(int(each.n[label]) for _, each in found.windows) for label in (0, 1)))
 
 
 # --- the story -------------------------------------------------------------------------------------

@@ -11,13 +11,15 @@ from monitor.store.errors import (
     StoreOutdated,
     StoreUnavailable,
 )
-from monitor.store.results import ALL
+from monitor.store.results import ALL, Every, ProfileMark
 from monitor.store.storable import to_storable
 from monitor.store.store import Clock, Queued, Store
 
 __all__ = [
     "ALL",
     "Clock",
+    "Every",
+    "ProfileMark",
     "Queued",
     "Store",
     "StoreCorrupt",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, update
 
 from monitor.models import Check, Claim, Job, Result, StoredProfile, Verdict, Window
 from monitor.store.engine import insert_or
@@ -183,6 +183,42 @@ def profiled(connection: Connection, model: str, *, start: datetime, end: dateti
         c.model == model, c.job == Job.INPUTS, c.window_start >= utc(start), c.window_end <= utc(end)
     )
     return {Window(row.window_start, row.window_end) for row in connection.execute(query.distinct())}
+
+
+class ProfileMark(NamedTuple):
+    """Of which window and segment a profile is, and what changes whenever its counts do."""
+
+    window: Window
+    segment: str | None
+    mark: bytes
+
+
+_HEAD = 32
+
+
+def profile_marks(
+    connection: Connection, model: str, *, start: datetime, end: datetime, column: str, segment: str | Every | None
+) -> list[ProfileMark]:
+    """Marks of the profiles of one column within ``[start, end)``, oldest first; the counts are not read.
+
+    A mark is the head of the counts, which holds what they are of and often when they were counted, their length, and
+    the checksum that zlib ends with.
+    """
+    c = profile.c
+    size = func.length(c.counts)
+    marks = (func.substr(c.counts, 1, _HEAD), size, func.substr(c.counts, size - 3))
+    query = (
+        select(c.window_start, c.window_end, c.segment, *marks)
+        .where(c.model == model, c.window_start >= utc(start), c.window_end <= utc(end))
+        .where(c.column_key == short_key(column))
+        .order_by(c.window_start, c.window_end, c.segment_key)
+    )
+    if not isinstance(segment, Every):
+        query = query.where(c.segment_key == short_key(segment))
+    return [
+        ProfileMark(Window(begun, ended), whose, bytes(head) + size.to_bytes(8) + bytes(tail))
+        for begun, ended, whose, head, size, tail in connection.execute(query)
+    ]
 
 
 def load_profiles(

@@ -34,7 +34,7 @@ from monitor.store import baselines, incidents, ops, outbox, results, runs
 from monitor.store.engine import Database, open_database
 from monitor.store.errors import StoreUnavailable
 from monitor.store.migrate import current_revision, ensure_current, use_write_ahead_log
-from monitor.store.results import Every
+from monitor.store.results import Every, ProfileMark
 from monitor.store.schema import REVISION, window_run
 
 if TYPE_CHECKING:
@@ -469,6 +469,13 @@ class Store:
             return results.load_profiles(
                 c, model, start=start, end=end, columns=columns, segment=segment, baseline_id=baseline_id
             )
+
+    def profile_marks(
+        self, model: str, *, start: datetime, end: datetime, column: str, segment: str | Every | None = None
+    ) -> list[ProfileMark]:
+        """The profiles of one column within ``[start, end)``, each with a mark that changes with its counts."""
+        with self._database.read() as c:
+            return results.profile_marks(c, model, start=start, end=end, column=column, segment=segment)
 
     def save_profiles(
         self, profiles: Sequence[StoredProfile], baseline_id: int | None = None, *, job: Job = Job.INPUTS
