@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,8 @@ from monitor.reports.site import build_site
 from monitor.run import RunReport, run_due
 from monitor.service import Service
 from monitor.sources import Source
+from monitor.sources.shapes import Scan
+from monitor.sources.sql import Database
 from monitor.store import Store
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -187,7 +190,23 @@ def test_labels_of_one_window_make_no_other_be_read_and_change_its_verdict_once(
     engine.dispose()
     n_told = len(service.store.outbox_due("terminal", limit=500))
     read: list[datetime] = []
-    real = Source.read_labels
+    fetched: dict[str, list[int]] = {"log": [], "labels": []}
+    asked: list[str] = []
+    real, scan = Source.read_labels, Database.scan
+
+    def watched(self: Database, scanned: Scan) -> Iterator[pa.RecordBatch]:
+        rows = list(scan(self, scanned))
+        fetched[str(scanned.relation.table)].append(sum(batch.num_rows for batch in rows))
+        yield from rows
+
+    def noted(name: str) -> Callable[..., Any]:
+        own = getattr(Database, name)
+
+        def noting(self: Database, *arguments: Any, **more: Any) -> Any:
+            asked.append(name)
+            return own(self, *arguments, **more)
+
+        return noting
 
     def spy(self: Source, *arguments: object, **more: object) -> Iterator[pa.RecordBatch]:
         for batch in real(self, *arguments, **more):  # type: ignore[arg-type]
@@ -196,10 +215,21 @@ def test_labels_of_one_window_make_no_other_be_read_and_change_its_verdict_once(
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Source, "read_labels", spy)
+        patched.setattr(Database, "scan", watched)
+        for name in ("aggregate", "duplicates", "is_small"):
+            patched.setattr(Database, name, noted(name))
         run_due(service, now=done + timedelta(hours=2), worker="test")
     due = START + (BASELINE + 11) * DAY
     assert len(read) == PER_DAY, "the one that closed meanwhile has no rows, and is looked at for the first time"
     assert {window <= at < window + DAY for at in read} == {True}
+    # What is fetched: the window's predictions, and their labels with those that were corrected; besides, of the window
+    # that closed meanwhile, up to 500 labels that landed in it, and the ids of these.
+    predictions_of, labels_of = fetched["log"], fetched["labels"]
+    assert (predictions_of[0], labels_of[0]) == (PER_DAY, PER_DAY + 200)
+    assert sum(predictions_of[1:]) <= 500
+    assert sum(labels_of[1:]) <= 500
+    assert (asked.count("is_small"), asked.count("duplicates")) == (1, 1)
+    assert len(asked) + len(predictions_of) + len(labels_of) <= 18, "statements for two windows, and looks at the young"
     after = {row.window: row.revision for row in service.store.windows("model", Job.LABELS)}
     assert {w.start for w in after if after[w] != before.get(w)} == {window, due}
     news = service.store.outbox_due("terminal", limit=500)[n_told:]

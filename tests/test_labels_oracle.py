@@ -101,7 +101,7 @@ def test_labels_are_those_that_a_plain_walk_finds(
             patched.setattr(joining, "_GATHERED_ROWS", 1)
             patched.setattr(joining, "_SETTLE_FROM", 2)
         if chosen_there:
-            patched.setattr(joining, "_TO_SPARE", -10_000)
+            patched.setattr(joining, "_WHOLE_UP_TO", 0)
         stream = source.read_labels(model, source.roles(model), WINDOW, now=now)
         rows = [row for batch in stream for row in batch.to_pylist()]
     source.close()

@@ -31,8 +31,8 @@ _HELD_BYTES = 1 << 27
 """Of the predictions that are held at once; with the table of their keys it is two to three times as much."""
 _GATHERED_ROWS = 1 << 16
 _SETTLE_FROM = 1 << 20
-_TO_SPARE = 10_000
-"""A table of labels with not many more rows than the window is read as a whole: choosing rows would cost more."""
+_WHOLE_UP_TO = 2
+"""Labels for each prediction, in the whole of their table, up to which it is read as it is: choosing would cost more."""
 
 
 def with_labels(
@@ -164,7 +164,7 @@ def _labels_of(part: _Part, source: Source, model: ModelConfig, predictions: Sca
 
 def _narrowed(part: _Part, other: Source, scan: Scan) -> Scan:
     """The labels' scan without rows that cannot be of these predictions, as far as that is cheap to say."""
-    if scan.among is not None and other._scanner.is_small(scan.relation, 2 * len(part.keys) + _TO_SPARE):
+    if scan.among is not None and other._scanner.is_small(scan.relation, _WHOLE_UP_TO * len(part.keys)):
         return replace(scan, among=None)
     names = [read for name, read in scan.reads.items() if name.startswith(keys.PREFIX)]
     if len(names) > 1 or not pa.types.is_integer(part.keys.type) or not names[0].info.is_integer:
