@@ -32,7 +32,7 @@ _HELD_BYTES = 1 << 27
 _GATHERED_ROWS = 1 << 16
 _SETTLE_FROM = 1 << 20
 _WHOLE_UP_TO = 2
-"""Labels for each prediction, in the whole of their table, up to which it is read as it is: choosing would cost more."""
+"""Rows for each prediction up to which the table of labels is read as a whole: choosing among them would cost more."""
 
 
 def with_labels(
