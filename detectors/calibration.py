@@ -74,7 +74,7 @@ def fit(reference: ScoreLabels, *, splits: int = 10, seed: int = 42) -> Calibrat
     if not (positives[finite].any() and negatives[finite].any()):
         raise CalibrationError("the reference needs scores labelled with both classes to say what a score means")
     raw = Calibrator("raw", np.zeros(0), np.zeros(0))
-    mapped = _isotonic(reference.scores, positives, negatives)
+    mapped = isotonic(reference.scores, positives, negatives)
     if reference.low < 0 or reference.high > 1:
         return mapped
     gains = _held_out_gains(reference.scores, positives, negatives, splits=splits, seed=seed)
@@ -82,7 +82,8 @@ def fit(reference: ScoreLabels, *, splits: int = 10, seed: int = 42) -> Calibrat
     return mapped if float(np.mean(gains)) > needed else raw
 
 
-def _isotonic(scores: FloatArray, positives: IntArray, negatives: IntArray) -> Calibrator:
+def isotonic(scores: FloatArray, positives: IntArray, negatives: IntArray) -> Calibrator:
+    """The share of positives as a non-decreasing function of the score, by least squares; counts of shape ``(S,)``."""
     weight = positives + negatives
     held = (weight > 0) & np.isfinite(scores)
     x, w = scores[held], weight[held].astype(np.float64)
@@ -123,7 +124,7 @@ def _held_out_gains(
     for split in range(splits):
         pos = rng.multivariate_hypergeometric(positives, max(round(0.1 * n_pos), 1), method="marginals")
         neg = rng.multivariate_hypergeometric(negatives, max(round(0.1 * n_neg), 1), method="marginals")
-        mapped = _isotonic(scores, positives - pos, negatives - neg).probability(scores)
+        mapped = isotonic(scores, positives - pos, negatives - neg).probability(scores)
         gains[split] = _calibration_error(scores, pos, neg) - _calibration_error(mapped, pos, neg)
     return gains
 

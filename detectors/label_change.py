@@ -7,16 +7,20 @@ of classes moves P(score | y) holds; a changed rule leaves neither.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from detectors.intervals import z_value
+from detectors.multiclass import ClassCounts
 from detectors.profiles import FloatArray, IntArray
+from detectors.regression import Errors
 from detectors.score_labels import ScoreLabels
 
 GROUPS = 10
 MIN_LABELS = 100
+MIN_ROW = 20
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def meaning_change(
     slope = _slope(x, pos, neg)
     before = _grouped(x, pos, neg, cuts)
     after = _grouped(x_now, pos_now, neg_now, cuts)
-    held = (before[0] >= 20) & (after[0] >= 20)
+    held = (before[0] >= MIN_ROW) & (after[0] >= MIN_ROW)
     if not held.any():
         return None
     n, p, centre = (side[held] for side in before)
@@ -94,7 +98,7 @@ def within_class_change(reference: ScoreLabels, current: ScoreLabels, *, level: 
     found = []
     for then, now in ((pos, pos_now), (neg, neg_now)):
         n, m = float(then.sum()), float(now.sum())
-        if min(n, m) < 20:
+        if min(n, m) < MIN_ROW:
             return None
         scores = np.union1d(x, x_now)
         a, b = np.zeros(len(scores)), np.zeros(len(scores))
@@ -105,6 +109,75 @@ def within_class_change(reference: ScoreLabels, current: ScoreLabels, *, level: 
     value, error = max(found, key=lambda pair: abs(pair[0]) / pair[1])
     half = z_value(math.sqrt(level)) * error
     return LabelChange(value, value - half, value + half)
+
+
+def share_change(reference: FloatArray, current: FloatArray, *, level: float = 0.999) -> LabelChange | None:
+    """How do the shares of the columns given the row differ, where it is surest?  Tables of counts, shape ``(R, C)``.
+
+    The interval is simultaneous over the cells (Šidák).  ``None`` with fewer than 100 counts on a side, or without a
+    row that holds 20 on both.
+    """
+    n, n_now = reference.sum(axis=1), current.sum(axis=1)
+    held = (n >= MIN_ROW) & (n_now >= MIN_ROW)
+    if min(n.sum(), n_now.sum()) < MIN_LABELS or not held.any():
+        return None
+    (k, n), (k_now, n_now) = ((side[held], side[held].sum(axis=1, keepdims=True)) for side in (reference, current))
+    gap = k_now / n_now - k / n
+    pooled = (k + k_now + 1) / (n + n_now + 2)
+    error = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / n_now))
+    surest = np.unravel_index(int(np.argmax(np.abs(gap) / error)), gap.shape)
+    value, half = float(gap[surest]), z_value(level ** (1 / gap.size)) * float(error[surest])
+    return LabelChange(value, value - half, value + half)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassTables:
+    """True by predicted class of two sides over the same classes, those beyond them last; shape ``(m + 1, m + 1)``."""
+
+    reference: FloatArray
+    current: FloatArray
+
+    @classmethod
+    def of(cls, reference: ClassCounts, current: ClassCounts) -> ClassTables:
+        names = sorted({*reference.classes, *current.classes})
+        return cls(_table(reference, names), _table(current, names))
+
+    def prevalence_change(self) -> LabelChange | None:
+        """The change of the share of a class among the labels."""
+        return share_change(self.reference.sum(axis=1)[None], self.current.sum(axis=1)[None])
+
+    def meaning_change(self) -> LabelChange | None:
+        """The change of P(class | predicted class)."""
+        return share_change(self.reference.T, self.current.T)
+
+    def within_class_change(self) -> LabelChange | None:
+        """The change of P(predicted class | class)."""
+        return share_change(self.reference, self.current)
+
+
+def _table(counts: ClassCounts, names: Sequence[str]) -> FloatArray:
+    place = [*(names.index(name) for name in counts.classes), len(names)]
+    found = np.zeros((len(names) + 1, len(names) + 1))
+    np.add.at(found, np.ix_(place, place), counts.table()[:-1, :-1])
+    return found
+
+
+def error_change(reference: Errors, current: Errors, *, groups: int = GROUPS) -> LabelChange | None:
+    """The change of the share of predictions whose error lies between two of the reference's quantiles.
+
+    What a predicted number means: how far off, and to which side, the truth lies.  Errors that depend on what is
+    predicted move with the predictions, too.
+    """
+    total = reference.cell_counts.sum()
+    if not total:
+        return None
+    reached = np.searchsorted(np.cumsum(reference.cell_counts) / total, np.arange(1, groups) / groups)
+    cuts = np.unique(reference.cells[np.minimum(reached, len(reference.cells) - 1)])
+    sides = [
+        np.bincount(np.searchsorted(cuts, side.cells), weights=side.cell_counts, minlength=len(cuts) + 1)[None]
+        for side in (reference, current)
+    ]
+    return share_change(*(side.astype(np.float64) for side in sides))
 
 
 def _labelled(counts: ScoreLabels) -> tuple[FloatArray, IntArray, IntArray]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from detectors.multiclass import ClassCounts
 from detectors.profiles import (
     CategoricalProfile,
     ColumnProfile,
@@ -128,6 +129,27 @@ def with_flipped_labels(counts: ScoreLabels, share: float) -> ScoreLabels:
         positives=counts.positives - lost + gained,
         negatives=counts.negatives - gained + lost,
     )
+
+
+def with_other_classes(counts: ClassCounts, share: float) -> ClassCounts:
+    """``share`` of the labels of each class are the next class, by name, whatever was predicted: a changed rule.
+
+    The probabilities of the classes stay as they were counted.
+    """
+    if counts.size < 2:
+        return counts
+    cells = counts.cells
+    known = cells[:, 1] < counts.size
+    moved = np.where(known, whole(cells[:, 3] * share), 0)
+    left, other = cells.copy(), cells.copy()
+    left[:, 3] -= moved
+    other[:, 1] = np.where(known, (cells[:, 1] + 1) % counts.size, cells[:, 1])
+    other[:, 3] = moved
+    distinct, inverse = np.unique(np.concatenate([left, other])[:, :3], axis=0, return_inverse=True)
+    totals = np.zeros(len(distinct), np.int64)
+    np.add.at(totals, inverse.reshape(-1), np.concatenate([left[:, 3], moved]))
+    kept = totals > 0
+    return replace(counts, cells=np.concatenate([distinct, totals[:, None]], axis=1)[kept])
 
 
 def _flips(counts: IntArray, share: float) -> IntArray:

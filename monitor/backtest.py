@@ -17,15 +17,21 @@ from typing import Any, Protocol, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 from detectors import planted
+from detectors.calibration_drift import CalibrationBaseline
 from detectors.classification import Measure, performance
+from detectors.multiclass import ClassCounts
 from detectors.multivariate import Correlations
 from detectors.profiles import CategoricalProfile, Column, ColumnProfile, NumericProfile, NumericSpec, merge_all
+from detectors.regression import Errors
 from detectors.score_labels import ScoreLabels
-from monitor import alerting, baselines, checks, grouping, incidents, joint, usual
+from monitor import alerting, baselines, checks, grouping, incidents, joint, outcomes, usual
+from monitor import calibration_drift as meaning
+from monitor import labels as late
 from monitor import run as story
-from monitor.config import Config, ModelConfig, RangeBaseline, parse_duration
+from monitor.config import IN_UNITS, Config, ModelConfig, RangeBaseline, parse_duration
 from monitor.counting import WindowCounts
 from monitor.incidents import SeriesKey
+from monitor.label_tasks import column_of, label_name, views
 from monitor.models import (
     Baseline,
     Check,
@@ -42,7 +48,6 @@ from monitor.store import ALL, Store
 from monitor.store.results import Every
 from monitor.thresholds import judge_performance, judge_rate
 
-LABELS = "__labels__"
 KINDS = ("shift", "scale", "nulls", "category", "flips")
 _PLANT = re.compile(r"^(\w+):(.+):([-+]?\d+(?:\.\d+)?)(sd|%|x)?@([^@]+?)(?:\.\.([^@]+))?$")
 
@@ -176,16 +181,18 @@ def backtest(
     outcome = plain.run(label)
     outcome.notes += notes
     for plant in plants:
-        _check(plant, baseline, memory)
+        _check(plant, baseline, memory, config.models[name])
         faulty = Replay(config, name, baseline, memory.with_plant(plant, baseline), start=start, end=end)
         faulty.run(label)
         outcome.plants.append(_found(plant, faulty, plain))
     return outcome
 
 
-def _check(plant: Plant, baseline: Baseline, memory: Memory) -> None:
+def _check(plant: Plant, baseline: Baseline, memory: Memory, model: ModelConfig) -> None:
     if plant.kind == "flips":
-        if not memory.has(LABELS):
+        if model.labels is not None and model.labels.task == "regression":
+            raise PlantError(f"{plant.text!r}: labels that are numbers have no other side to be turned to")
+        if not memory.has(_labels_column(model)):
             raise PlantError(f"{plant.text!r}: no labels are stored")
         return
     column = baseline.columns.get(plant.target)
@@ -378,9 +385,11 @@ def _planted(stored: StoredProfile, plant: Plant, baseline: Baseline) -> StoredP
     if not plant.holds(stored.window):
         return stored
     if plant.kind == "flips":
-        if not isinstance(profile, ScoreLabels) or stored.column != LABELS:
-            return stored
-        return replace(stored, profile=planted.with_flipped_labels(profile, plant.size))
+        if isinstance(profile, ScoreLabels) and stored.column == late.LABELS:
+            return replace(stored, profile=planted.with_flipped_labels(profile, plant.size))
+        if isinstance(profile, ClassCounts) and stored.column == outcomes.OUTCOMES:
+            return replace(stored, profile=planted.with_other_classes(profile, plant.size))
+        return stored
     column = baseline.columns[plant.target]
     if stored.column != plant.target or not isinstance(profile, NumericProfile | CategoricalProfile):
         return stored
@@ -423,6 +432,7 @@ class Replay:
         self.incidents: dict[str, Incident] = {}
         self.news: list[tuple[Window, SeriesKey]] = []
         self.rows: dict[datetime, int] = {}
+        self.references: dict[tuple[str | None, Window], CalibrationBaseline | None] = {}
 
     def run(self, label: str) -> Outcome:
         outcome = Outcome(label, n_windows=len(self.windows))
@@ -493,37 +503,69 @@ class Replay:
     def _performance(
         self, scope: checks.Scope, kept: Sequence[StoredProfile], stored: Sequence[Result]
     ) -> list[Result]:
-        """Performance on the labels as they are stored now, by the config's limits."""
-        told = {
-            (r.metric, r.segment): r
-            for r in stored
-            if r.check is Check.PERFORMANCE and r.kind == "realized" and r.verdict.decides
-        }
+        """Performance on the labels as they are stored now, by the config's limits; each label by its own."""
         results = []
-        for profile in kept:
-            if not isinstance(profile.profile, ScoreLabels) or profile.column != LABELS:
-                continue
-            counts = profile.profile
-            limits = self.model.performance
-            for metric, measure in performance(counts, metrics=limits.metrics, beta=limits.beta).items():
-                past = told.get((metric, profile.segment))
-                if past is not None and counts.n_labelled >= limits.min_labels:
-                    results.append(_rejudged(scope, past, measure))
+        for view in views(self.model):
+            mine, name = replace(scope, model=view), label_name(view)
+            told = {
+                (r.metric, r.segment): r
+                for r in stored
+                if r.check is Check.PERFORMANCE and r.kind == "realized" and r.verdict.decides and r.feature == name
+            }
+            for profile in kept:
+                counts = profile.profile
+                if profile.column != _labels_column(view) or not isinstance(counts, ScoreLabels | ClassCounts | Errors):
+                    continue
+                for metric, measure in _measures(mine, counts).items():
+                    past = told.get((metric, profile.segment))
+                    if past is not None and counts.n_labelled >= view.performance.min_labels:
+                        results.append(_rejudged(mine, past, measure))
+                if isinstance(counts, ScoreLabels) and profile.segment is None and told:
+                    results += outcomes.of_label(view, self._meaning(mine, counts))
         return results
+
+    def _meaning(self, scope: checks.Scope, counts: ScoreLabels) -> list[Result]:
+        """Whether scores mean what they meant, against the reference as it is stored."""
+        span = late.labelled_span(self.baseline, scope.model, scope.window)
+        if span is None or not scope.model.performance.watches_scores:
+            return []
+        key = label_name(scope.model), span
+        store = cast("Store", self.memory)
+        if key not in self.references:
+            found = late.kept_reference(store, self.name, scope.model, span, complete=True)
+            self.references[key] = None if found is None else meaning.baseline_of(found.scores, found.windows)
+        now = scope.window.end if scope.model.labels is None else scope.window.end + scope.model.labels.delay
+        return late.scores_again(scope, counts, self.references[key], store=store, mature=True, now=now)
+
+
+def _labels_column(model: ModelConfig) -> str:
+    """Under which name a label's counts are stored."""
+    binary = model.labels is None or model.labels.task == "binary"
+    return column_of(model, late.LABELS if binary else outcomes.OUTCOMES)
+
+
+def _measures(scope: checks.Scope, counts: ScoreLabels | ClassCounts | Errors) -> Mapping[str, Measure]:
+    limits = scope.model.performance
+    if isinstance(counts, ScoreLabels):
+        return performance(counts, metrics=limits.computed(), beta=limits.beta)
+    return outcomes.measured(scope, counts)
 
 
 def _rejudged(scope: checks.Scope, past: Result, measure: Measure) -> Result:
     limits = scope.model.performance
-    warn, alert = limits.limits()
     known = past.detail.get("reference")
+    warn, alert = (
+        None if limit is None else limit.against(known, measure.value, relative=past.metric in IN_UNITS)
+        for limit in (side.get(past.metric) for side in limits.limits())
+    )
     interval = None if measure.low is None or measure.high is None else (measure.low, measure.high)
     judged = judge_performance(
         measure.value,
         interval,
         reference=None if known is None else (known, known, known),
-        warn=warn.get(past.metric),
-        alert=alert.get(past.metric),
-        alpha=(scope.model.drift.significance or 0.01) / max(1, len(limits.metrics)),
+        warn=warn,
+        alert=alert,
+        alpha=(scope.model.drift.significance or 0.01) / max(1, len(limits.computed())),
     )
     return replace(
         past, value=measure.value, interval=interval, verdict=judged.verdict, threshold=judged.threshold, revision=0

@@ -24,7 +24,8 @@ SHARES = {
     "segments": 0.15,
     "score_drift": 0.1,
     "quality": 0.15,
-    "performance": 0.1,
+    "performance": 0.05,
+    "calibration": 0.05,
 }
 """Parts of the budget; what is not watched (no segments, no labels) is left unspent."""
 STRAY = 0.2

@@ -14,6 +14,7 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 from monitor.config import (
+    AGAINST_BASELINE,
     COMPARE_METRICS,
     EITHER_WAY,
     FALLING_IS_WORSE,
@@ -332,6 +333,10 @@ def _limits(where: Where, task: Task, performance: PerformanceConfig) -> Iterato
                 way = "falling" if sign < 0 else "rising"
                 yield Finding(
                     here, f"{metric} gets worse by {way}", f"write '{right}', or '{_bound(sign)} …' for a bound"
+                )
+            elif limit.kind == "below" and metric in AGAINST_BASELINE:
+                yield Finding(
+                    here, f"{metric} is a distance from the baseline, which gets worse by rising", "write '> …'"
                 )
             elif limit.percent and metric == "bias":
                 yield Finding(here, "bias is in the label's unit, of which there are no per cent", "write '±2'")

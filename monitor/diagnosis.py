@@ -6,17 +6,32 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from detectors import multiclass, regression
 from detectors.breakage import spike, unit_change
-from detectors.label_change import LabelChange, meaning_change, prevalence_change, within_class_change
+from detectors.label_change import (
+    ClassTables,
+    LabelChange,
+    error_change,
+    meaning_change,
+    prevalence_change,
+    within_class_change,
+)
+from detectors.multiclass import ClassCounts
 from detectors.profiles import CategoricalProfile, Column, ColumnProfile, NumericProfile, NumericSpec, ProfileError
 from detectors.psi import psi
+from detectors.regression import Errors
 from detectors.score_labels import ScoreLabels
-from detectors.score_labels import merge_all as merge_labels
 from monitor import grouping, messages
+from monitor.calibration_drift import METRICS as CALIBRATION
 from monitor.cause import Broken, Cause, Change, Evidence, Moved, Skewed, diagnose
-from monitor.config import RollingBaseline
+from monitor.config import FALLING_IS_WORSE, ModelConfig
 from monitor.incidents import Step
-from monitor.models import Baseline, Check, Claim, Incident, IncidentState, Result, Verdict, Window
+from monitor.label_tasks import column_of, label_name, views
+from monitor.labels import LABELS, kept_reference, labelled_span
+from monitor.models import Baseline, Check, Claim, Incident, IncidentState, Result, Verdict
+from monitor.outcomes import OUTCOMES
 from monitor.service import Service
 
 if TYPE_CHECKING:
@@ -30,7 +45,6 @@ _PROBLEMS = {
     "column_missing": "constant",
     "column_type": "constant",
 }
-LABELS, REFERENCE_LABELS = "__labels__", "__reference_labels__"
 MIX = 0.1
 """PSI of a segment column from which on its mix has changed."""
 SURE = 1e-4
@@ -38,7 +52,9 @@ PREVALENCE, MEANING, WITHIN = 0.02, 0.03, 0.03
 """Changes too small to act on: of the share of positives, of what a score means, and of the rank within a class."""
 VAGUE = 4.0
 """An interval wider than so many tolerances on either side does not show that nothing has changed."""
-_LEADING = ("roc_auc", "recall", "precision", "f1", "accuracy")
+_LEADING = ("roc_auc", "recall", "precision", "f1", "macro_f1", "accuracy", "mae", "rmse")
+Labels = tuple[ScoreLabels, ScoreLabels] | tuple[ClassCounts, ClassCounts] | tuple[Errors, Errors]
+"""Those of the reference, and those of a window."""
 
 
 def causes(service: Service, claim: Claim, seen: Seen, step: Step) -> list[Incident]:
@@ -90,29 +106,43 @@ def _counts(service: Service, claim: Claim, seen: Seen) -> dict[str, ColumnProfi
 
 def _labels(
     service: Service, claim: Claim, seen: Seen, baseline: Baseline | None, results: Sequence[Result]
-) -> tuple[ScoreLabels, ScoreLabels] | None:
-    """Scores and labels of the reference and of the window; ``None`` before they can be compared fairly.
+) -> Labels | None:
+    """Labels of the reference and of the window; ``None`` before they can be compared fairly.
 
-    Labels that land first are no fair sample, so the window's count only once a realized metric was judged on them.
+    Of several labels it is the one whose performance is worst.  Labels that land first are no fair sample, so the
+    window's count only once a realized metric was judged on them.
     """
-    mature = any(r.check is Check.PERFORMANCE and r.kind == "realized" and r.verdict.decides for r in results)
-    if not mature or baseline is None:
+    judged: dict[str | None, int] = {}
+    for r in results:
+        if r.check is Check.PERFORMANCE and r.kind == "realized" and r.verdict.decides:
+            judged[r.feature] = max(judged.get(r.feature, 0), r.verdict.rank)
+    known = [view for view in views(service.model(claim.model)) if label_name(view) in judged]
+    if not known or baseline is None:
         return None
+    return _of_label(service, claim, seen, baseline, max(known, key=lambda view: judged[label_name(view)]))
+
+
+def _of_label(service: Service, claim: Claim, seen: Seen, baseline: Baseline, view: ModelConfig) -> Labels | None:
     store, window = service.store, claim.window
-    mine = [p for p in seen.profiles if p.column == LABELS and p.segment is None]
-    mine = mine or store.profiles(claim.model, start=window.start, end=window.end, columns=[LABELS])
-    model = service.model(claim.model)
-    span = baseline.window
-    if isinstance(model.baseline, RollingBaseline) and model.labels is not None:
-        end = window.start - model.labels.delay
-        span = Window(end - model.baseline.rolling, end)
+    span = labelled_span(baseline, view, window)
+    binary = view.labels is None or view.labels.task == "binary"
+    column = column_of(view, LABELS if binary else OUTCOMES)
+    mine = [p for p in seen.profiles if p.column == column and p.segment is None]
+    mine = mine or store.profiles(claim.model, start=window.start, end=window.end, columns=[column])
     if not mine or span is None:
         return None
-    kept = store.profiles(claim.model, start=span.start, end=span.end, columns=[REFERENCE_LABELS, LABELS])
-    whole = [p for p in kept if p.column == REFERENCE_LABELS and p.window == span]
-    parts = [p.profile for p in whole or kept if isinstance(p.profile, ScoreLabels)]
     current = mine[0].profile
-    return (merge_labels(parts), current) if parts and isinstance(current, ScoreLabels) else None
+    if isinstance(current, ScoreLabels):
+        kept = kept_reference(store, claim.model, view, span, complete=True)
+        return None if kept is None else (kept.scores, current)
+    parts = [p.profile for p in store.profiles(claim.model, start=span.start, end=span.end, columns=[column])]
+    if isinstance(current, ClassCounts):
+        classes = [p for p in parts if isinstance(p, ClassCounts) and np.array_equal(p.edges, current.edges)]
+        return (multiclass.merge_all(classes, current.edges), current) if classes else None
+    if isinstance(current, Errors):
+        errors = [p for p in parts if isinstance(p, Errors) and np.array_equal(p.edges, current.edges)]
+        return (regression.merge_all(errors, current.edges), current) if errors else None
+    return None
 
 
 def evidence(
@@ -121,7 +151,7 @@ def evidence(
     columns: Mapping[str, Column] | None = None,
     counts: Mapping[str, ColumnProfile] | None = None,
     segments: Sequence[str] = (),
-    labels: tuple[ScoreLabels, ScoreLabels] | None = None,
+    labels: Labels | None = None,
 ) -> Evidence:
     """Sort what one window shows by what it says about a cause.
 
@@ -132,13 +162,14 @@ def evidence(
     segments
         Columns whose values are segments.
     labels
-        Scores and labels of the reference and of the window.
+        Labels of the reference and of the window: with scores, with predicted classes, or as errors.
     """
     results = list(results)
     whole = [result for result in results if result.segment is None]
     alerting = [result for result in whole if result.verdict is Verdict.ALERT]
     drifted = _worst(r for r in alerting if r.check is Check.FEATURE_DRIFT and r.feature is not None)
     score = _worst(r for r in alerting if r.check is Check.SCORE_DRIFT)
+    drifted_scores = _drifted_scores(whole)
     return Evidence(
         drifted=tuple(_moved(r, r.feature or "") for r in drifted),
         score=_moved(score[0], "score") if score else None,
@@ -156,7 +187,7 @@ def evidence(
         mix=_mix(segments, columns or {}, counts or {}),
         within_segments=_within_segments(results),
         performance=_performance(whole),
-        **_label_evidence(labels),
+        **(_label_evidence(labels) | ({} if drifted_scores is None else {"calibration": drifted_scores})),
     )
 
 
@@ -205,15 +236,36 @@ def _within_segments(results: Iterable[Result]) -> bool | None:
     return any(r.verdict is Verdict.ALERT for r in inside) if inside else None
 
 
-def _label_evidence(labels: tuple[ScoreLabels, ScoreLabels] | None) -> dict[str, Change | None]:
+def _label_evidence(labels: Labels | None) -> dict[str, Change | None]:
     if labels is None:
         return {}
     reference, current = labels
-    return {
-        "prevalence": _stated(prevalence_change(reference, current), PREVALENCE),
-        "calibration": _stated(meaning_change(reference, current), MEANING),
-        "within_class": _stated(within_class_change(reference, current), WITHIN),
-    }
+    if isinstance(reference, ScoreLabels) and isinstance(current, ScoreLabels):
+        return {
+            "prevalence": _stated(prevalence_change(reference, current), PREVALENCE),
+            "calibration": _stated(meaning_change(reference, current), MEANING),
+            "within_class": _stated(within_class_change(reference, current), WITHIN),
+        }
+    if isinstance(reference, ClassCounts) and isinstance(current, ClassCounts):
+        tables = ClassTables.of(reference, current)
+        return {
+            "prevalence": _stated(tables.prevalence_change(), PREVALENCE),
+            "calibration": _stated(tables.meaning_change(), MEANING),
+            "within_class": _stated(tables.within_class_change(), WITHIN),
+        }
+    if isinstance(reference, Errors) and isinstance(current, Errors):
+        return {"calibration": _stated(error_change(reference, current), MEANING)}
+    return {}
+
+
+def _drifted_scores(results: Iterable[Result]) -> Change | None:
+    """What a score means has changed, by the test of its own; ``None`` where that has not been shown."""
+    shown = [r for r in results if r.metric in CALIBRATION and r.verdict is Verdict.ALERT]
+    if not shown:
+        return None
+    worst = max(shown, key=messages.excess)
+    low, high = worst.interval or (0.0, worst.value or 0.0)
+    return Change(worst.value or 0.0, max(low, 1e-9), high)
 
 
 def _stated(found: LabelChange | None, tolerance: float) -> Change | None:
@@ -256,7 +308,8 @@ def _performance(results: Sequence[Result]) -> Change | None:
     leading = min(judged, key=lambda r: (-r.verdict.rank, _LEADING.index(r.metric)))
     reference = float(leading.detail["reference"])
     low, high = leading.interval or (0.0, 0.0)
-    return Change((leading.value or 0.0) - reference, low - reference, high - reference)
+    found = Change((leading.value or 0.0) - reference, low - reference, high - reference)
+    return found if leading.metric in FALLING_IS_WORSE else Change(-found.value, -found.high, -found.low)
 
 
 def _with_cause(incident: Incident, found: Cause, shared: grouping.Shared | None) -> Incident:

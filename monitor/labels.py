@@ -17,12 +17,14 @@ import pyarrow.compute as pc
 from detectors import corrected as correcting
 from detectors.bounds import corrected_with_never_labelled, value_bounds, with_never_labelled
 from detectors.calibration import CalibrationError, Calibrator, estimate, fit
+from detectors.calibration_drift import CalibrationBaseline
 from detectors.classification import HIGHER_IS_WORSE, Measure, performance
 from detectors.corrected import CORRECTABLE
 from detectors.corrected_scores import corrected_scores, pooled
 from detectors.delay import DelayLaw, learn
 from detectors.delay_counts import DelayCounts, age_edges, count_delays, merge
 from detectors.display import quantile
+from detectors.effective_size import MIN_WINDOWS
 from detectors.posterior import Fit, Landed
 from detectors.profiles import NumericProfile, NumericSpec
 from detectors.score_labels import ScoreLabelCounter, ScoreLabels, empty
@@ -30,6 +32,7 @@ from detectors.score_labels import merge as merge_scores
 from detectors.score_labels import merge_all as merge_labels
 from detectors.segment_delay import of_segment
 from monitor import baselines, counting
+from monitor import calibration_drift as meaning
 from monitor import performance as judging
 from monitor.checks import Scope
 from monitor.config import ModelConfig, RollingBaseline
@@ -37,7 +40,7 @@ from monitor.delay_history import History, history
 from monitor.delays import METRICS as FINDINGS
 from monitor.delays import OUTAGE, delay_findings, labels_expected
 from monitor.label_tasks import column_of, label_name
-from monitor.models import SCORE, Baseline, Result, Roles, StoredProfile, Window
+from monitor.models import SCORE, Baseline, Check, Result, Roles, StoredProfile, Verdict, Window
 from monitor.sources import NEVER, Source
 from monitor.store import ALL, Store
 
@@ -46,6 +49,8 @@ DELAYS = "__delays__"
 REFERENCE_LABELS = "__reference_labels__"
 NEVER_LABELLED = "__never_labelled__"
 REFERENCE_NEVER = "__reference_never__"
+REFERENCE_WINDOWS = "__reference_windows__"
+"""Scores and labels of the reference rows by window, roughly: how far what a score means varies without change."""
 MEMORY = timedelta(days=28)
 """Windows whose labels matured within this time teach the delay law, and at least ``MEMORY_WINDOWS`` of them."""
 MEMORY_WINDOWS = 8
@@ -55,6 +60,8 @@ ENOUGH = 500
 """Labels of either class in the windows of ``MEMORY``, below which older ones are asked as well."""
 PARTS = 12
 """Parts of a window that are strata where there is no score."""
+ROUGH = 200
+"""Distinct scores of a window of the reference that are kept."""
 ODDITIES = ("contradictions", "before_prediction", "despite", "duplicates")
 """What a stream of labels counts beside them."""
 _STRATA_AT = (0.5, 0.8, 0.95)
@@ -140,6 +147,8 @@ class Counted:
     never: dict[str | None, ScoreLabels] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
     segment_delays: dict[str, DelayCounts] = field(default_factory=dict)
+    pieces: Sequence[ScoreLabels] = ()
+    """The scores and labels of the parts that a long stretch was counted in."""
 
 
 class _Part:
@@ -198,6 +207,7 @@ def count(
     delays: list[DelayCounts | None] = [None] * pieces
     of_segments: dict[str, DelayCounts] = {}
     newest = np.nan
+    split = [ScoreLabelCounter(buffer_rows=2**16) for _ in range(pieces)] if pieces > 1 else []
     for batch in stream:
         rows = _rows(batch, window=window, grid=grid)
         parts[None].update(rows, slice(None))
@@ -210,6 +220,7 @@ def count(
                     of_segments[name] = merge(of_segments[name], found) if name in of_segments else found
         _count_pieces(delays, rows, window=window, now=now, grid=grid)
         newest = float(np.fmax.reduce(rows.landed, initial=newest))
+        _split_scores(split, rows, window=window)
     empty = _no_delays(grid)
     told = [empty if each is None else each for each in delays]
     ages = _slot_ages(window, now)
@@ -221,6 +232,7 @@ def count(
         {name: part.never.counts() for name, part in parts.items()},
         {name: int(getattr(stream, name, 0) or 0) for name in ODDITIES if getattr(stream, name, 0)},
         of_segments,
+        [part.counts() for part in split],
     )
     return counted, told
 
@@ -236,6 +248,17 @@ def _delays_of(rows: _Rows, picked: npt.NDArray[np.int64], *, now: datetime, gri
         mature=grid.mature,
         as_of=now.timestamp(),
     )
+
+
+def _split_scores(split: Sequence[ScoreLabelCounter], rows: _Rows, *, window: Window) -> None:
+    """Count each row in its own of so many equal parts of the window; those that can never be labelled in none."""
+    if not split:
+        return
+    part = (rows.times - window.start.timestamp()) / window.length.total_seconds() * len(split)
+    place = np.where(rows.never, -1, np.clip(part.astype(np.int64), 0, len(split) - 1))
+    for piece in np.unique(place[place >= 0]).tolist():
+        mine = np.flatnonzero(place == piece)
+        split[piece].update(rows.scores[mine], rows.decisions[mine], rows.labels[mine])
 
 
 def _count_pieces(delays: list[DelayCounts | None], rows: _Rows, *, window: Window, now: datetime, grid: Grid) -> None:
@@ -301,6 +324,7 @@ class Reference:
 
     measures: Mapping[str, Measure]
     calibrator: Calibrator | None
+    scores: CalibrationBaseline | None = None
 
 
 _known: WeakKeyDictionary[Store, dict[tuple[object, ...], Reference | None]] = WeakKeyDictionary()
@@ -333,12 +357,12 @@ def reference(
         *model.performance.metrics,
     )  # fmt: skip
     if key not in cache:
-        counts, never = _reference_counts(
+        counted = _reference_counts(
             store, name, model, roles=roles, source=source, span=span, window=window, now=now, grid=grid, final=final
         )
         if len(cache) > 256:
             cache.clear()
-        cache[key] = _summed_up(counts, never, model)
+        cache[key] = _summed_up(counted, model)
     return cache[key]
 
 
@@ -350,7 +374,17 @@ def labelled_span(baseline: Baseline, model: ModelConfig, window: Window) -> Win
     return baseline.window
 
 
-def _summed_up(counts: ScoreLabels, never: ScoreLabels, model: ModelConfig) -> Reference | None:
+@dataclass(frozen=True)
+class Reckoned:
+    """The reference rows that can be labelled, those that never can, and the former by window, oldest first."""
+
+    scores: ScoreLabels
+    never: ScoreLabels
+    windows: Sequence[ScoreLabels] = ()
+
+
+def _summed_up(found: Reckoned, model: ModelConfig) -> Reference | None:
+    counts, never = found.scores, found.never
     if counts.n_labelled < model.performance.min_labels:
         return None
     try:
@@ -359,7 +393,8 @@ def _summed_up(counts: ScoreLabels, never: ScoreLabels, model: ModelConfig) -> R
         calibrator = None
     beta = model.performance.beta
     measures = performance(counts, metrics=metrics_of(model), beta=beta)
-    return Reference(with_never_labelled(measures, counts, never, beta=beta), calibrator)
+    scores = meaning.baseline_of(counts, found.windows) if model.performance.watches_scores else None
+    return Reference(with_never_labelled(measures, counts, never, beta=beta), calibrator, scores)
 
 
 def metrics_of(model: ModelConfig) -> list[str]:
@@ -378,12 +413,45 @@ def _reference_counts(
     now: datetime,
     grid: Grid,
     final: bool,
-) -> tuple[ScoreLabels, ScoreLabels]:
-    """The counts of the reference rows that can be labelled, and of those that never can."""
+) -> Reckoned:
+    """The counts of the reference rows, from the store where they are kept, else read."""
+    kept = kept_reference(store, name, model, span, complete=final)
+    if kept is not None:
+        return kept
+    pieces = max(1, round(span.length / window.length))
+    counted, delays = count(
+        source.read_labels(model, roles, span, now=now), window=span, now=now, grid=grid, pieces=pieces
+    )
+    length = span.length / pieces
+    cuts = [Window(span.start + place * length, span.start + (place + 1) * length) for place in range(pieces)]
+    taken = {
+        each.window for each in store.profiles(name, start=span.start, end=span.end, columns=[column_of(model, LABELS)])
+    }
+    fresh = [
+        StoredProfile(name, cut, column_of(model, DELAYS), each)
+        for cut, each in zip(cuts, delays, strict=True)
+        if cut not in taken and each.landed.any()
+    ]
+    scores = counted.scores[None]
+    never = counted.never[None]
+    by_window = [(cut, part) for cut, part in zip(cuts, counted.pieces or [scores], strict=True) if part.n_labelled]
+    if final:
+        apart = model.labels is not None and model.labels.only_when is not None
+        fresh.append(StoredProfile(name, span, column_of(model, REFERENCE_LABELS), scores.coarsen(20_000)))
+        fresh += [StoredProfile(name, span, column_of(model, REFERENCE_NEVER), never.coarsen())] if apart else []
+        column = column_of(model, REFERENCE_WINDOWS)
+        fresh += [StoredProfile(name, cut, column, part.coarsen(ROUGH)) for cut, part in by_window]
+    store.save_profiles(fresh)
+    return Reckoned(scores, never, [part for _, part in by_window])
+
+
+def kept_reference(store: Store, name: str, model: ModelConfig, span: Window, *, complete: bool) -> Reckoned | None:
+    """The counts of the reference rows as they are stored, whole or, where labels are ``complete``, by window."""
     apart = model.labels is not None and model.labels.only_when is not None
     labels, together = column_of(model, LABELS), column_of(model, REFERENCE_LABELS)
     nevers, nevers_together = column_of(model, NEVER_LABELLED), column_of(model, REFERENCE_NEVER)
-    columns = [together, labels, *([nevers_together, nevers] if apart else [])]
+    by_window = column_of(model, REFERENCE_WINDOWS)
+    columns = [together, labels, by_window, *([nevers_together, nevers] if apart else [])]
     kept = [
         each
         for each in store.profiles(name, start=span.start, end=span.end, columns=columns)
@@ -393,33 +461,18 @@ def _reference_counts(
         split = {(each.window, each.column) for each in kept}
         pairs = {labels: nevers, together: nevers_together}
         kept = [each for each in kept if each.column not in pairs or (each.window, pairs[each.column]) in split]
+    single = [each for each in kept if each.column == labels]
     whole = {each.column: _scores(each) for each in kept if each.window == span}
     if together in whole:
-        return whole[together], whole.get(nevers_together, empty())
-    single = [each for each in kept if each.column == labels]
+        windows = [_scores(each) for each in kept if each.column == by_window] or [_scores(each) for each in single]
+        return Reckoned(whole[together], whole.get(nevers_together, empty()), windows)
     covered = sum((each.window.length for each in single), timedelta(0))
-    if final and covered >= 0.9 * span.length:
-        apart_ones = [_scores(each) for each in kept if each.column == nevers]
-        return merge_labels(_scores(each) for each in single), merge_labels(apart_ones)
-    pieces = max(1, round(span.length / window.length))
-    counted, delays = count(
-        source.read_labels(model, roles, span, now=now), window=span, now=now, grid=grid, pieces=pieces
+    if not complete or covered < 0.9 * span.length:
+        return None
+    windows = [_scores(each) for each in single]
+    return Reckoned(
+        merge_labels(windows), merge_labels(_scores(each) for each in kept if each.column == nevers), windows
     )
-    length = span.length / pieces
-    cuts = [Window(span.start + place * length, span.start + (place + 1) * length) for place in range(pieces)]
-    taken = {each.window for each in single}
-    fresh = [
-        StoredProfile(name, cut, column_of(model, DELAYS), each)
-        for cut, each in zip(cuts, delays, strict=True)
-        if cut not in taken and each.landed.any()
-    ]
-    scores = counted.scores[None]
-    never = counted.never[None]
-    if final:
-        fresh.append(StoredProfile(name, span, together, scores.coarsen(20_000)))
-        fresh += [StoredProfile(name, span, nevers_together, never.coarsen())] if apart else []
-    store.save_profiles(fresh)
-    return scores, never
 
 
 def _scores(kept: StoredProfile) -> ScoreLabels:
@@ -550,7 +603,35 @@ def judge(scope: Scope, counted: Counted, known: Known, *, store: Store, mature:
             ),
             segment=segment,
         )
+    meant = None if known.reference is None else known.reference.scores
+    results += scores_again(scope, counted.scores[None], meant, store=store, mature=mature, now=now)
     return results + _findings(scope, counted, known, store=store, now=now)
+
+
+def scores_again(
+    scope: Scope,
+    scores: ScoreLabels,
+    baseline: CalibrationBaseline | None,
+    *,
+    store: Store,
+    mature: bool,
+    now: datetime,
+) -> list[Result]:
+    """Whether what a score means is as in the baseline, in this window and in the last ones together."""
+    if baseline is None:
+        return []
+    column, window = column_of(scope.model, LABELS), scope.window
+    few = baseline.n_windows < MIN_WINDOWS
+    start = window.start - (meaning.HISTORY if few else max(meaning.SPANS)) * window.length
+    kept = store.profiles(scope.name, start=start, end=window.start, columns=[column])
+    before = meaning.fair_ones(kept, scope.model, now=now)
+    if few:
+        told = store.results(scope.name, check=Check.PERFORMANCE, start=start, end=window.start)
+        bad = {r.window for r in told if r.metric in meaning.METRICS and r.verdict is Verdict.ALERT}
+        baseline = baseline.beside([counts for each, counts in before if each not in bad])
+    age = (now - window.end).total_seconds() / 86400
+    recent = [counts for _, counts in before][-max(meaning.SPANS) :]
+    return meaning.judge(scope, meaning.Labelled(scores, mature, age), baseline, recent)
 
 
 def _findings(scope: Scope, counted: Counted, known: Known, *, store: Store, now: datetime) -> list[Result]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from detectors import multiclass, regression
 from detectors.breakage import spike, unit_change
 from detectors.classification import performance
 from detectors.edges import EdgeBuilder
@@ -280,3 +281,106 @@ def test_a_default_value_is_found_with_the_share_that_it_took(value: float, shar
 def test_values_that_moved_beyond_the_range_are_no_default() -> None:
     spec, then, now = pair(np.append(VALUES[:2500], np.linspace(900, 1000, 500)))
     assert spike(spec, then, now) is None
+
+
+# --- labels that are classes or numbers ------------------------------------------------------------
+
+SPECIES = ["cat", "dog", "owl"]
+
+
+def predicted(rng: np.random.Generator, n: int, *, cats: float = 0.3, turned: float = 0.0) -> multiclass.ClassCounts:
+    """Right in five of six; ``turned``: so many of the owls are cats now, and look like owls."""
+    truth = np.where(rng.random(n) < cats, 0, rng.integers(1, 3, n))
+    said = np.where(rng.random(n) < 5 / 6, truth, rng.integers(0, 3, n))
+    truth = np.where((truth == 2) & (rng.random(n) < turned), 0, truth)
+    counter = multiclass.ClassCounter(np.array([0.0, 1.0]))
+    counter.update(SPECIES, truth, said, np.zeros(n))
+    return counter.counts()
+
+
+def guessed(rng: np.random.Generator, n: int, *, off: float = 0.0, mean: float = 10.0) -> regression.Errors:
+    truth = rng.normal(mean, 2, n)
+    return regression.count(truth + rng.normal(off, 1, n), truth, edges=np.array([0.0, 1.0]))
+
+
+FELL = Result(
+    "m",
+    Check.PERFORMANCE,
+    "mae",
+    Window(START, START + timedelta(days=1)),
+    value=1.4,
+    verdict=Verdict.ALERT,
+    threshold=1.0,
+    kind="realized",
+    interval=(1.3, 1.5),
+    detail={"reference": 0.8},
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [({}, None), ({"cats": 0.5}, CauseKind.LABEL_SHIFT), ({"turned": 0.5}, CauseKind.CONCEPT_DRIFT)],
+)
+def test_classes_tell_a_changed_rule_from_a_changed_mix(changes: dict[str, float], kind: CauseKind | None) -> None:
+    rng = np.random.default_rng(21)
+    found = evidence([], labels=(predicted(rng, 6000), predicted(rng, 3000, **changes)))
+    if kind is None:
+        assert found.calibration is not None
+        assert found.prevalence is not None
+        assert not found.calibration.moved
+        assert not found.prevalence.moved
+        return
+    assert diagnose(found).kind is kind
+
+
+def test_classes_that_the_baseline_never_saw_are_compared_too() -> None:
+    rng = np.random.default_rng(22)
+    counter = multiclass.ClassCounter(np.array([0.0, 1.0]))
+    counter.update(["fox"], np.zeros(400, np.int64), np.zeros(400, np.int64), np.zeros(400))
+    edges = np.array([0.0, 1.0])
+    with_foxes = multiclass.merge_all([predicted(rng, 2000), counter.counts()], edges)
+    found = evidence([], labels=(predicted(rng, 6000), with_foxes)).prevalence
+    assert found is not None
+    assert found.low > 0.1
+
+
+@pytest.mark.parametrize(("off", "kind"), [(0.0, CauseKind.CANNOT_TELL), (0.6, CauseKind.CONCEPT_DRIFT)])
+def test_numbers_tell_a_changed_rule_by_how_errors_are_spread(off: float, kind: CauseKind) -> None:
+    rng = np.random.default_rng(23)
+    found = evidence([FELL], labels=(guessed(rng, 6000), guessed(rng, 3000, off=off)))
+    assert found.performance is not None
+    assert found.performance.worse  # an error that rises
+    assert diagnose(found).kind is kind
+
+
+def test_numbers_that_move_with_their_predictions_are_no_changed_rule() -> None:
+    rng = np.random.default_rng(24)
+    found = evidence([], labels=(guessed(rng, 6000), guessed(rng, 3000, mean=14.0))).calibration
+    assert found is not None
+    assert not found.moved
+
+
+@pytest.mark.parametrize("verdict", [Verdict.ALERT, Verdict.OK])
+def test_calibration_drift_is_a_changed_rule(verdict: Verdict) -> None:
+    drifted = Result(
+        "m",
+        Check.PERFORMANCE,
+        "calibration_drift",
+        Window(START, START + timedelta(days=1)),
+        value=0.08,
+        p_value=1e-6,
+        verdict=verdict,
+        threshold=0.05,
+        kind="realized",
+        interval=(0.05, 0.11),
+    )
+    found = diagnose(evidence([drifted]))
+    assert (found.kind is CauseKind.CONCEPT_DRIFT) is (verdict is Verdict.ALERT)
+
+
+def test_too_few_labels_of_either_kind_say_nothing() -> None:
+    rng = np.random.default_rng(25)
+    assert evidence([], labels=(predicted(rng, 6000), predicted(rng, 60))).calibration is None
+    assert evidence([], labels=(guessed(rng, 6000), guessed(rng, 60))).calibration is None
+    nothing = regression.empty(np.array([0.0, 1.0]))
+    assert evidence([], labels=(nothing, guessed(rng, 500))).calibration is None

@@ -63,7 +63,7 @@ PURE = (
 DETECTORS_MAY_IMPORT = set(
     re.findall(
         r"\w+",
-        "numpy scipy detectors __future__ abc bisect collections dataclasses datetime enum functools hashlib heapq "
+        "numpy scipy detectors __future__ abc bisect collections copy dataclasses datetime enum functools hashlib heapq "
         "itertools json math operator statistics struct sys types typing warnings zlib",
     )
 )

@@ -30,6 +30,7 @@ from monitor.config.limits import (
     VolumeLimits,
 )
 from monitor.config.metrics import (
+    AGAINST_BASELINE,
     EITHER_WAY,
     FALLING_IS_WORSE,
     IN_UNITS,
@@ -55,6 +56,7 @@ from monitor.config.versions import (
 from monitor.config_types import format_duration, parse_duration
 
 __all__ = [
+    "AGAINST_BASELINE",
     "BASELINE_FORMS",
     "COMPARE_METRICS",
     "EITHER_WAY",

@@ -27,6 +27,7 @@ PerformanceMetric = Annotated[
         "brier",
         "log_loss",
         "ece",
+        "calibration_drift",
         "prevalence",
         "positive_rate",
         "mae",
@@ -53,7 +54,7 @@ _AVERAGED = [f"{how}_{what}" for how in ("macro", "weighted", "micro") for what 
 TASK_METRICS: dict[Task, frozenset[str]] = {
     "binary": frozenset({
         "precision", "recall", "f1", "fbeta", "specificity", "accuracy", "roc_auc", "pr_auc", "brier", "log_loss",
-        "ece", "prevalence", "positive_rate",
+        "ece", "calibration_drift", "prevalence", "positive_rate",
     }),
     "multiclass": frozenset({"accuracy", "macro_roc_auc", "log_loss", *_AVERAGED}),
     "regression": frozenset({"mae", "rmse", "mape", "bias", "median_absolute_error", "r2"}),
@@ -72,3 +73,6 @@ IN_UNITS = frozenset({"mae", "rmse", "median_absolute_error"})
 
 UNBOUNDED = frozenset({*IN_UNITS, "bias", "mape", "r2", "log_loss"})
 """May lie beyond 1, and so may their limits."""
+
+AGAINST_BASELINE = frozenset({"calibration_drift"})
+"""A distance from the baseline, and no value that a window has of its own."""

@@ -387,7 +387,7 @@ class ModelSite:
         keys: list[tuple[Check, str | None, str]] = [
             (Check.SCORE_DRIFT, None, "psi"),
             (Check.SCORE_DRIFT, None, "decision_rate"),
-            *[(Check.PERFORMANCE, None, m) for m in self.model.config.performance.computed()],
+            *[(Check.PERFORMANCE, None, m) for m in self.model.config.performance.told()],
             (Check.QUALITY, None, "n_rows"),
         ]
         prefix = {Check.SCORE_DRIFT: "Score "}

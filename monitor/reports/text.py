@@ -45,6 +45,8 @@ METRICS: Final = {
     "pr_auc": "PR-AUC",
     "brier": "Brier score",
     "ece": "Calibration error",
+    "calibration_drift": "Calibration drift",
+    "calibration_drift_accumulated": "Calibration drift of several windows",
     "accuracy": "Accuracy",
     "log_loss": "Log loss",
     "mae": "Mean absolute error",
