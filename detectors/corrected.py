@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 from detectors.classification import Measure
 from detectors.delay import MIN_COMPLETENESS, MIN_LABELS, DelayLaw
 from detectors.hindsight import look_back, with_hindsight
-from detectors.intervals import wilson
+from detectors.intervals import wilson, z_value
 from detectors.posterior import Fit, Landed, Posterior
 from detectors.profiles import FloatArray
 
@@ -174,6 +174,29 @@ def measure(found: Fit, name: str, *, beta: float = 2.0, level: float = 0.95) ->
         slope[k] = (up[0] / up[1] - down[0] / down[1]) / (2 * h) if up[1] > 0 and down[1] > 0 else 0.0
     variance = float(slope @ found.covariance @ slope)
     return _bounded(value, variance, max(round(bottom), 1), level=level)
+
+
+def mean_worth(found: Fit, worth: Mapping[str, float], *, level: float = 0.95) -> Measure:
+    """The mean worth of a decision once all labels are in: ``worth`` gives it for ``tp``, ``fp``, ``fn`` and ``tn``.
+
+    What it does not name is worth 0.  ``rate`` adds the sampling error of the whole window.
+    """
+    counts = expected_counts(found, found.share)
+    cells = np.array([getattr(counts, name) for name in _OUTCOMES])
+    each = np.array([float(worth.get(name, 0.0)) for name in _OUTCOMES])
+    n = float(cells.sum())
+    if n <= 1e-9:
+        return Measure(None, n=found.n, reason="no_decisions")
+    value = float(cells @ each) / n
+    gain = np.select([found.decisions == YES, found.decisions == NO], [each[0] - each[1], each[2] - each[3]], 0.0)
+    slope = found.expected * gain / n
+    variance = max(float(slope @ found.covariance @ slope), 0.0)
+    sampling = float(cells @ (each - value) ** 2) / n / max(n - 1, 1.0)
+    half, wide = (z_value(level) * math.sqrt(part) for part in (variance, variance + sampling))
+    return Measure(value, value - half, value + half, round(n), rate=(value - wide, value + wide))
+
+
+_OUTCOMES = ("tp", "fp", "fn", "tn")
 
 
 def expected_counts(found: Fit, share: FloatArray) -> Counts:

@@ -26,7 +26,7 @@ from detectors.score_labels import ScoreLabelCounter, ScoreLabels
 MAX_CLASSES = 100
 _HEADER = struct.Struct("<4sBI")
 _MAGIC = b"CLSS"
-_VERSION = 1
+_VERSION = 2
 _G = 1 << 13
 _OTHER, _NONE = _G - 2, _G - 1
 """Numbers of "a class beyond those counted by name" and of "no label" or "no predicted class" while counting."""
@@ -62,6 +62,8 @@ class ClassCounts:
     edges: FloatArray
     probabilities: Mapping[str, ScoreLabels] = field(default_factory=dict)
     loss: tuple[int, float, float] = (0, 0.0, 0.0)
+    loss_by_age: FloatArray | None = None
+    """For each landing bin so many of these labels, and Σ of their negative logarithm, ``(A + 1, 2)``."""
 
     @property
     def size(self) -> int:
@@ -120,6 +122,7 @@ class ClassCounter:
         buffer = max(2**19 // max(len(probabilities), 1), 4096)
         self._probabilities = {name: ScoreLabelCounter(buffer_rows=buffer) for name in probabilities}
         self._loss = (0, 0.0, 0.0)
+        self._loss_by_age = np.zeros((len(edges) + 1, 2))
 
     def update(
         self,
@@ -157,6 +160,9 @@ class ClassCounter:
             given = np.where(true == mine, values, given)
         held = given[np.isfinite(given)]
         loss = -np.log(np.clip(held, np.finfo(np.float64).eps, 1.0))
+        when = bins[np.isfinite(given)]
+        for column, weights in enumerate((None, loss)):
+            self._loss_by_age[:, column] += np.bincount(when, weights=weights, minlength=len(self._edges) + 1)
         self._loss = tuple(
             map(sum, zip(self._loss, (len(held), float(loss.sum()), float((loss * loss).sum())), strict=True))
         )  # type: ignore[assignment]
@@ -173,7 +179,7 @@ class ClassCounter:
         cells = np.stack([keys // (_G * _G), keys // _G % _G, keys % _G, counts], axis=1).reshape(-1, 4)
         found = _pooled(list(self._places), cells, 0, self._edges)
         told = {name: counter.counts() for name, counter in self._probabilities.items()}
-        return replace(found, probabilities=told, loss=self._loss)
+        return replace(found, probabilities=told, loss=self._loss, loss_by_age=self._loss_by_age)
 
 
 def _pooled(names: Sequence[str], cells: IntArray, hits: int, edges: FloatArray) -> ClassCounts:
@@ -221,7 +227,9 @@ def merge(first: ClassCounts, second: ClassCounts) -> ClassCounts:
         for name in sorted({*first.probabilities, *second.probabilities})
     }
     loss = tuple(a + b for a, b in zip(first.loss, second.loss, strict=True))
-    return replace(found, probabilities=told, loss=loss)  # type: ignore[arg-type]
+    by_age = [counts.loss_by_age for counts in (first, second) if counts.loss_by_age is not None]
+    together = np.add.reduce(by_age) if by_age else None
+    return replace(found, probabilities=told, loss=loss, loss_by_age=together)  # type: ignore[arg-type]
 
 
 def merge_all(parts: Iterable[ClassCounts], edges: FloatArray) -> ClassCounts:
@@ -382,6 +390,8 @@ _AS_ACCURACY = ("accuracy", "micro_precision", "micro_recall", "micro_f1")
 """With one class predicted and one true, these are one number."""
 OF_DECISIONS = (*_AS_ACCURACY, *_AVERAGES)
 METRICS = (*OF_DECISIONS, "macro_roc_auc", "log_loss")
+CORRECTABLE = (*OF_DECISIONS, "log_loss")
+"""The metrics that have a corrected value: for areas, labels would have to be kept by score and landing time."""
 
 
 def performance(
@@ -619,7 +629,8 @@ def corrected(
 
     The share F_y of class y that has landed by this age is learned from matured windows.  Of the predictions of a class
     that have no label yet, so many are of class y as the labels seen and F_y make most likely.  How far this was off in
-    each of the matured windows at the same age, each by the law of the others, gives the interval.
+    each of the matured windows at the same age, each by the law of the others, gives the interval.  The log loss goes
+    on as it did in past windows from this age.
 
     Parameters
     ----------
@@ -630,23 +641,24 @@ def corrected(
 
     Returns
     -------
-    A measure for each of ``metrics`` that is one of decisions; with reason ``no_delay_law`` where too few windows have
-    matured or labels carry no time, and ``not_identifiable`` where next to none of a class can have landed.
+    A measure for each of ``metrics`` that is in ``CORRECTABLE``; with reason ``no_delay_law`` where too few windows
+    have matured or labels carry no time, and ``not_identifiable`` where next to none of a class can have landed.
     """
-    wanted = [name for name in metrics if name in OF_DECISIONS]
+    asked = [name for name in metrics if name in CORRECTABLE]
+    wanted = [name for name in asked if name in OF_DECISIONS]
     nothing = "no_predictions" if counts.n == 0 else "no_labels" if counts.n_labelled == 0 else None
     if nothing:
-        return {name: Measure(None, reason=nothing) for name in wanted}
+        return {name: Measure(None, reason=nothing) for name in asked}
     part = landed_by(age, counts.edges)
     timed = [each for each in past if _timed(each)]
     if not timed:
-        return {name: Measure(None, n=counts.n, reason="no_delay_law") for name in wanted}
+        return {name: Measure(None, n=counts.n, reason="no_delay_law") for name in asked}
     names = sorted({name for each in (*timed, counts) for name in each.classes})
     early, late = (np.array([_by_class(each, names, p) for each in timed]) for p in (part, None))
     labels, landed = late.sum(axis=0), early.sum(axis=0)
     law, rare = _law(landed, labels), labels < MIN_LABELS
     if (law[~rare] < MIN_COMPLETENESS).any() or law[rare].min(initial=1.0) < MIN_COMPLETENESS:
-        return {name: Measure(None, n=counts.n, reason="not_identifiable") for name in wanted}
+        return {name: Measure(None, n=counts.n, reason="not_identifiable") for name in asked}
     never = 1 - sum(each.n_labelled for each in timed) / max(sum(each.n for each in timed), 1)
     found = _completed(counts, counts.table(), names, law, never, min_rows=min_rows)
     then = []
@@ -666,7 +678,24 @@ def corrected(
         seen = [(_plain(before, name), _plain(after, name)) for before, after in then]
         pairs = [(a, b) for a, b in seen if not isinstance(a, str) and not isinstance(b, str)]
         told[name] = developed(value, pairs, scale="logit", n=round(found.n), thin=thin, level=level)
+    if "log_loss" in asked:
+        told["log_loss"] = _corrected_loss(counts, timed, part, thin=thin, level=level)
     return told
+
+
+def _corrected_loss(
+    counts: ClassCounts, past: Sequence[ClassCounts], part: FloatArray, *, thin: float, level: float
+) -> Measure:
+    """Where the log loss goes, as it went in past windows from this age on."""
+    now = _log_loss(counts, level=level)
+    if now.value is None:
+        return now
+    pairs = []
+    for each in past:
+        n, total = (0.0, 0.0) if each.loss_by_age is None else (part @ each.loss_by_age).tolist()
+        if n > 0:
+            pairs.append((total / n, each.loss[1] / each.loss[0]))
+    return developed(now.value, pairs, scale="log", n=now.n, thin=thin, level=level)
 
 
 def _timed(counts: ClassCounts) -> bool:
@@ -731,6 +760,7 @@ def to_bytes(counts: ClassCounts) -> bytes:
         "classes": counts.classes,
         "other_hits": counts.other_hits,
         "loss": counts.loss,
+        "loss_by_age": None if counts.loss_by_age is None else counts.loss_by_age.tolist(),
         "edges": counts.edges.tolist(),
         "cells": len(counts.cells),
         "probabilities": {name: len(blob) for name, blob in blobs.items()},
@@ -773,4 +803,5 @@ def from_bytes(blob: bytes) -> ClassCounts:
         np.array(head["edges"], dtype=np.float64),
         told,
         tuple(head["loss"]),
+        None if head["loss_by_age"] is None else np.array(head["loss_by_age"], dtype=np.float64),
     )

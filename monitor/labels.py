@@ -19,7 +19,7 @@ from detectors.bounds import corrected_with_never_labelled, value_bounds, with_n
 from detectors.calibration import CalibrationError, Calibrator, estimate, fit
 from detectors.calibration_drift import CalibrationBaseline
 from detectors.classification import HIGHER_IS_WORSE, Measure, performance
-from detectors.corrected import CORRECTABLE
+from detectors.corrected import CORRECTABLE, mean_worth
 from detectors.corrected_scores import corrected_scores, pooled
 from detectors.delay import DelayLaw, learn
 from detectors.delay_counts import DelayCounts, age_edges, count_delays, merge
@@ -683,7 +683,7 @@ def _curves(
     told["corrected"] = {}
     if landed is not None:
         told["corrected"] = _corrected(model, scores, never, landed, known)
-        told["widest"] = _widest(told["corrected"])
+        told["widest"] = _widest(told["corrected"]) | _widest_worth(limits.value)
         told["law"] = "" if whole or known.lateness is None else known.lateness.of
     if known.reference is not None and known.reference.calibrator is not None:
         # Learned from labels alone: of the never labelled it holds where their scores mean the same.
@@ -707,6 +707,9 @@ def _corrected(
         told = {name: Measure(None, n=scores.n, reason=found) for name in asked}
     else:
         told = {name: correcting.measure(found, name, beta=beta) for name in asked}
+    worth = {str(outcome): each for outcome, each in model.performance.value.items()}
+    if worth:
+        told["value"] = Measure(None, n=scores.n, reason=found) if isinstance(found, str) else mean_worth(found, worth)
     of_scores, strata = found, known.grid.strata_of(scores.scores)
     if not len(known.grid.score_edges) and not isinstance(found, str):
         # Strata are parts of the window there, which scores say nothing of: all of one decision are one.
@@ -729,6 +732,12 @@ def _widest(corrected: Mapping[str, Measure]) -> dict[str, float]:
         for name, found in corrected.items()
         if name in HIGHER_IS_WORSE and found.value is not None
     }
+
+
+def _widest_worth(worth: Mapping[Any, float]) -> dict[str, float]:
+    """The mean worth of a decision: to within a tenth of what outcomes differ by."""
+    each = [0.0, *worth.values()]
+    return {"value": 0.1 * (max(each) - min(each))} if worth else {}
 
 
 def absent_class(model: ModelConfig) -> int | None:

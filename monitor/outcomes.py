@@ -427,6 +427,8 @@ def _curves(
         names = multiclass.matrix(counts, min_rows=low).names
         if expected is not None:
             promised = expected.performance(metrics, names=names)
+    if not complete:
+        found = {name: found.get(name, NOT_CORRECTED) for name in metrics}
     return judging.Curves(
         realized=realized,
         corrected=found,
@@ -436,17 +438,25 @@ def _curves(
         n_rows=counts.n,
         mature=mature,
         age_days=age / 86400,
-        widest={} if isinstance(counts, ClassCounts) else _widest(counts),
+        widest=_widest(realized) if isinstance(counts, ClassCounts) else _widest_errors(counts),
     )
 
 
-def _widest(counts: Errors) -> dict[str, float]:
+def _widest(realized: Mapping[str, Measure]) -> dict[str, float]:
+    """A corrected loss may decide when it is known to within half of what it is on the labels so far."""
+    found = realized.get("log_loss")
+    return {} if found is None or found.value is None else {"log_loss": 0.5 * found.value}
+
+
+def _widest_errors(counts: Errors) -> dict[str, float]:
     """A corrected error may decide when it is known to within half of itself; a bias, to within half the mean error."""
     found = regression.performance(counts, regression.CORRECTABLE)
     size = {name: each.value for name, each in found.items() if each.value is not None}
     return {name: 0.5 * (size.get("mae", 0.0) if name == "bias" else value) for name, value in size.items()}
 
 
+NOT_CORRECTED = Measure(None, reason="not_corrected")
+"""Of R², the median and areas: sums by landing time do not give them."""
 NOT_OFFERED = "not_offered_for_regression"
 
 

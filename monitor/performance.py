@@ -367,11 +367,10 @@ def business_value(counts: ScoreLabels, worth: Mapping[Any, float]) -> Measure:
     """
     matrix = counts.confusion()
     if matrix.n == 0:
-        return Measure(None, reason="no_labels" if counts.n else "no_predictions")
+        nothing = "no_labels" if counts.n else "no_predictions"
+        return Measure(None, reason="no_decisions" if counts.n_labelled else nothing)
     cells = [(getattr(matrix, name), float(worth.get(name, 0.0))) for name in ("tp", "fp", "fn", "tn")]
     mean = sum(n * value for n, value in cells) / matrix.n
     spread = sum(n * (value - mean) ** 2 for n, value in cells) / max(matrix.n - 1, 1)
     low, high = mean_interval(mean, spread, matrix.n)
-    if not math.isfinite(low):
-        low = high = mean
-    return Measure(mean, low, high, matrix.n)
+    return Measure(mean, low, high, matrix.n) if math.isfinite(low) else Measure(mean, n=matrix.n)

@@ -13,7 +13,7 @@ from benchmarks.delay import LAWS, NOW, delays, landed, rows
 from benchmarks.delay_scores import METRICS, counted, into, run, strata_of
 from detectors.calibration import Calibrator
 from detectors.classification import ScoreLabelCounter, ScoreLabels, performance
-from detectors.corrected import fit
+from detectors.corrected import fit, mean_worth
 from detectors.corrected_scores import SCORE_METRICS, corrected_scores, pooled
 from detectors.delay import DelayLaw, learn
 from detectors.delay_counts import merge
@@ -129,6 +129,19 @@ def test_strata_put_together_have_the_same_positives() -> None:
     assert whole.share * whole.expected == pytest.approx([25.0, 5.0])
     assert whole.covariance[0, 0] * 150**2 == pytest.approx((100 * 0.01) ** 2 + (50 * 0.02) ** 2)
     assert list(whole.decisions) == [0, 1]
+
+
+def test_the_worth_of_decisions_is_that_of_the_expected_outcomes() -> None:
+    found = Fit(np.array([0.1, 0.6]), np.diag([0.02, 0.05]) ** 2, np.array([80.0, 20.0]), np.array([0, 1]), 100, (0, 0))
+    told = mean_worth(found, {"tp": 5.0, "fp": -2.0, "fn": -1.0})
+    assert told.value == pytest.approx((12 * 5 - 8 * 2 - 8 * 1) / 100)
+    # One more positive of the 20 is worth 7 more, one of the 80 one less.
+    spread = math.hypot(20 * 7 * 0.05, 80 * 1 * 0.02) / 100
+    assert (told.high or 0) - told.value == pytest.approx(1.96 * spread, rel=1e-3)
+    assert told.rate is not None
+    assert told.rate[1] - told.value > 1.96 * spread
+    undecided = replace(found, decisions=np.array([2, 2]))
+    assert mean_worth(undecided, {"tp": 5.0}).reason == "no_decisions"
 
 
 # --- undefined -------------------------------------------------------------------------------------

@@ -294,6 +294,33 @@ def test_corrected_averages_hold_where_classes_land_at_their_own_pace() -> None:
     assert off["weighted_f1"] < 0.7 * naive["weighted_f1"]
 
 
+def test_the_corrected_log_loss_holds_where_hard_classes_land_last() -> None:
+    rng = np.random.default_rng(12)
+    age, trials, held, off, naive = 2 * DAY, 40, 0, 0.0, 0.0
+
+    def window(*, known_by: float = math.inf) -> tuple[ClassCounts, ClassCounts]:
+        true, said, p = pets(rng, 500)
+        landed = rng.exponential(np.array([8.0, 2.0, 1.0])[true]) * DAY + 3 * DAY * (said != true)
+        return counted(np.where(landed <= known_by, true, NONE), said, landed=landed, p=p), counted(true, said, p=p)
+
+    past = [window()[0] for _ in range(25)]
+    for _ in range(trials):
+        so_far, whole = window(known_by=age)
+        eventual = values(whole, metrics=["log_loss"])["log_loss"] or 0.0
+        found = corrected(so_far, past, age=age, metrics=["log_loss"])["log_loss"]
+        assert found.value is not None
+        held += (found.low or 0.0) <= eventual <= (found.high or 0.0)
+        off += abs(found.value - eventual) / trials
+        naive += abs((values(so_far, metrics=["log_loss"])["log_loss"] or 0.0) - eventual) / trials
+    assert held >= 34, "38 expected of 40"
+    assert off < 0.5 * naive
+    merged = merge(past[0], past[1])
+    again = from_bytes(to_bytes(merged))
+    assert again.loss_by_age is not None
+    assert again.loss_by_age.sum(axis=0) == pytest.approx(merged.loss[:2])
+    assert from_bytes(to_bytes(empty(EDGES))).loss_by_age is None
+
+
 def test_what_cannot_be_corrected_says_why() -> None:
     rng = np.random.default_rng(9)
     past = [counted(t, s, landed=d) for t, s, d in (a_week(rng) for _ in range(10))]

@@ -18,7 +18,7 @@ import pytest
 from detectors import classification, multiclass, regression
 from detectors.calibration import CalibrationError, Calibrator, calibration_change, estimate, fit
 from detectors.classification import Measure, ScoreLabelCounter, ScoreLabels
-from detectors.corrected import CORRECTABLE, Landed, measure
+from detectors.corrected import CORRECTABLE, Landed, mean_worth, measure
 from detectors.corrected import fit as fit_shares
 from detectors.corrected_scores import SCORE_METRICS, corrected_scores
 from detectors.delay import DelayLaw, learn
@@ -131,6 +131,7 @@ def test_binary(case: str, law: DelayLaw) -> None:
             assert found in REASONS
         else:
             is_told({name: measure(found, name) for name in CORRECTABLE})
+            is_told({"value": mean_worth(found, {"tp": 5.0, "fp": -2.0})})
         for calibrator in (None, *promised(case)) if each is part else (None,):
             is_told(
                 corrected_scores(
