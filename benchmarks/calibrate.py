@@ -22,6 +22,8 @@ from scipy.optimize import brentq
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks import together
+from benchmarks.shares import share_of
 from benchmarks.streams import BINS, KINDS, Counts, of_shares
 from detectors.change import ChangeTest, History, Watched, change
 from detectors.effective_size import MIN_WINDOWS, measure, measure_score
@@ -101,13 +103,7 @@ class Cell:
 
     def share(self, alpha: float) -> tuple[float, float, float]:
         """The share below a level and its 95 % interval; windows of one baseline share its luck."""
-        hits = (self.p <= alpha).sum(axis=1)
-        total, rate = self.p.size, float(hits.sum()) / self.p.size
-        spread = float(((hits - rate * self.p.shape[1]) ** 2).sum()) / total
-        worth = total / max(1.0, spread / max(rate * (1 - rate), 1e-12))
-        k = rate * worth
-        low = float(stats.beta.ppf(0.025, k, worth - k + 1)) if k else 0.0
-        return rate, low, float(stats.beta.ppf(0.975, k + 1, worth - k))
+        return share_of(self.p <= alpha)
 
     def decided(self) -> bool:
         return all(high <= self.bound * a or low > self.bound * a for a in ALPHAS for _, low, high in [self.share(a)])
@@ -570,6 +566,8 @@ TABLES = {
     "Pages in drift-free model-years": table_model_years,
     "The stated smallest detectable change is found": table_detectable,
     "What is found within 14 days, and after how many, beside the peers' defaults": table_power,
+    "False alarms of the tests of columns together": together.table_false_alarms,
+    "What the tests of columns together find in a single window": together.table_power,
 }
 
 
@@ -577,7 +575,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="this share of the repetitions")
     parser.add_argument("--write", action="store_true", help="write the tables into docs/statistics.md")
-    parser.add_argument("--only", type=int, choices=range(1, 5), help="one table")
+    parser.add_argument("--only", type=int, choices=range(1, len(TABLES) + 1), help="one table")
     given = parser.parse_args(None if arguments is None else list(arguments))
     scale, began = given.scale, time.monotonic()
     with ProcessPoolExecutor(2) as pool:

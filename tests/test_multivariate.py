@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from benchmarks import together as benchmark
 from detectors.multivariate import (
     Correlations,
     JointChange,
@@ -238,6 +239,19 @@ def scope(multivariate: str = "all") -> Scope:
     model = {"table": "t", "time": "at", "window": "1d", "drift": {"multivariate": multivariate}}
     config = Config.model_validate({"sources": {"main": "sqlite:///x.db"}, "models": {"m": model}})
     return Scope("m", config.models["m"], Window(START, START + timedelta(days=1)), 0)
+
+
+def test_the_table_of_columns_together_holds_its_bounds() -> None:
+    cells = benchmark.false_alarms("AR(1) 0.9", 200, scale=0.004)
+    assert len(cells) == 6
+    assert all(cell.p.shape[1] == benchmark.TESTED and cell.mark() != "over" for cell in cells)
+
+
+def test_the_table_of_power_shows_which_test_sees_what() -> None:
+    found = benchmark.power("exclusive or, in 60% of the rows", 500, reps=8, windows=8)
+    assert found["interactions"][0] == 1
+    assert found["correlations"][0] <= 0.25
+    assert benchmark.power("correlation 0 → 0.3", 2000, reps=4, windows=8)["correlations"] == (1, 1)
 
 
 def test_few_rows_cannot_tell_and_a_missing_reference_says_nothing() -> None:
