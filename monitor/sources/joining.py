@@ -194,18 +194,20 @@ class LatestLabels:
         self._held = np.full(n + 1, -1, np.int64)
         """Which of the labels each key has; the last place is that of no key."""
         self._differ = np.zeros(n, bool)
-        self._plain: tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]] | None = None
         self._waiting: list[tuple[npt.NDArray[np.int64], pa.Array, pa.Array]] = []
         self._n_waiting = 0
+        self._once = _Once(n) if pa.types.is_boolean(kind) else None
 
     def take_in(self, key: pa.Array, labels: pa.Array, landed: pa.Array) -> None:
         """Labels that count, in any order: their keys, what they say (not null), and when they landed."""
         places = self._table.places(key)
-        mine = np.flatnonzero(places >= 0)
-        if len(mine) < len(places):
+        if len(places) and places.min() < 0:
+            mine = np.flatnonzero(places >= 0)
             places, labels, landed = places[mine], labels.take(pa.array(mine)), landed.take(pa.array(mine))
         self._waiting.append((places, labels, landed))
         self._n_waiting += len(places)
+        if self._once is not None and not self._once.take_in(places, labels, landed):
+            self._once = None
         if self._n_waiting > max(_SETTLE_FROM, 2 * len(self._differ)):
             self._settle()
 
@@ -231,10 +233,6 @@ class LatestLabels:
             places, labels, landed = places[own], labels.take(pa.array(own)), landed.take(pa.array(own))
             self._held[places] = np.arange(len(own))
         self._places, self._labels, self._landed = places, labels, landed
-        if pa.types.is_boolean(labels.type) and not landed.null_count:
-            # With one more for what has none.
-            plain = np.append(labels.to_numpy(zero_copy_only=False), False)
-            self._plain = plain, np.append(landed.cast(pa.int64()).to_numpy(), 0)
 
     def _newest(self, places: npt.NDArray[np.int64], labels: pa.Array, landed: pa.Array) -> npt.NDArray[np.int64]:
         """Which rows count, of keys that have several; the greater label of two that landed at one time."""
@@ -250,18 +248,48 @@ class LatestLabels:
     @property
     def contradictions(self) -> int:
         """Keys whose labels differ."""
+        if self._once is not None:
+            return 0
         self._settle()
         return int(self._differ.sum())
 
     def of(self, start: int, stop: int) -> tuple[pa.Array, pa.Array]:
         """The labels of these predictions, and when they landed; null where there is none."""
+        rows = self._table.first[start:stop]
+        if self._once is not None:
+            return self._once.of(rows)
         self._settle()
-        held = self._held.take(self._table.first[start:stop])
-        there = held >= 0
-        if self._plain is not None:  # much faster than Arrow takes them
-            labels, landed = (each.take(held) for each in self._plain)
-            bits = [pa.py_buffer(np.packbits(each, bitorder="little")) for each in (there, labels)]
-            found = pa.Array.from_buffers(self._labels.type, len(held), bits)
-            return found, pa.Array.from_buffers(times.UTC_US, len(held), [bits[0], pa.py_buffer(landed)])
-        where = pa.array(held, mask=~there)
+        held = self._held.take(rows)
+        where = pa.array(held, mask=held < 0)
         return self._labels.take(where), self._landed.take(where)
+
+
+class _Once:
+    """Labels that are true or false and of which no key has two: each is put down at its key's place, in one go."""
+
+    def __init__(self, n: int) -> None:
+        self._row = np.full(n + 1, -1, np.int32)
+        self._label, self._landed = np.zeros(n + 1, bool), np.zeros(n + 1, np.int64)
+        self._n = 0
+
+    def take_in(self, places: npt.NDArray[np.int64], labels: pa.Array, landed: pa.Array) -> bool:
+        """Whether it is still so; else what is here is of no use any more."""
+        rows = np.arange(self._n, self._n + len(places), dtype=np.int32)
+        self._n += len(places)
+        if landed.null_count or self._n > len(self._row) or self._row.take(places).max(initial=-1) >= 0:
+            return False
+        self._row[places] = rows
+        if not np.array_equal(self._row.take(places), rows):
+            return False
+        self._label[places] = labels.to_numpy(zero_copy_only=False)
+        self._landed[places] = landed.cast(pa.int64()).to_numpy()
+        return True
+
+    def of(self, rows: npt.NDArray[np.int64]) -> tuple[pa.Array, pa.Array]:
+        """The labels at these places, -1 being none, and when they landed; Arrow's own gathering is much slower."""
+        there, label = (
+            pa.py_buffer(np.packbits(each, bitorder="little"))
+            for each in (self._row.take(rows) >= 0, self._label.take(rows))
+        )
+        landed = pa.Array.from_buffers(times.UTC_US, len(rows), [there, pa.py_buffer(self._landed.take(rows))])
+        return pa.Array.from_buffers(pa.bool_(), len(rows), [there, label]), landed
