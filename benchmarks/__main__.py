@@ -55,7 +55,7 @@ def main() -> None:
             if not wish.keep:
                 _forget(place)
         if not (wish.only_rows or wish.prepare):
-            measured += [_measure(job, Place(0, str(folder), "", "")) for job in table.ALONE]
+            measured += [_measure(job, Place(0, str(folder), "", _own(job, server))) for job in table.ALONE]
     if wish.prepare:
         return
     report = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": _machine(), "runs": measured}
@@ -114,6 +114,15 @@ def _postgres(folder: Path) -> Iterator[str]:
 def _place(folder: Path, rows: int, server: str) -> Place:
     home = folder / str(rows)
     return Place(rows, str(home), f"sqlite:///{home / 'log.db'}", server.replace("/postgres?", f"/rows_{rows}?"))
+
+
+def _own(job: str, server: str) -> str:
+    """A database for the jobs without rows that need one."""
+    if job != "labels":
+        return ""
+    url = server.replace("/postgres?", "/labels?")
+    _make_database(url)
+    return url
 
 
 def _write(place: Place) -> None:

@@ -250,7 +250,7 @@ def labels(place: Place) -> Run:
     """A window's labels, beside the bare read of the same columns."""
     from benchmarks.labels import labels as in_turns
 
-    return in_turns(Path(place.parquet))
+    return in_turns(Path(place.parquet), postgres=place.postgres)
 
 
 # --- in a process of its own -----------------------------------------------------------------------

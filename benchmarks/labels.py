@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -35,17 +36,22 @@ MODEL = {
 }
 
 
-def labels(folder: Path, *, rows: int = 1_000_000) -> Run:
-    """Times of counting a window's labels and of the bare read, in turns, from Parquet and from SQLite."""
+def labels(folder: Path, *, rows: int = 1_000_000, postgres: str = "") -> Run:
+    """Times of counting a window's labels and of the bare read, in turns: Parquet, SQLite, and PostgreSQL where one is."""
     home = folder / "labels"
     # In a process of its own, so that writing does not count as memory of counting.
-    writing = get_context("spawn").Process(target=write, args=(home, rows))
+    writing = get_context("spawn").Process(target=write, args=(home, rows, postgres))
     writing.start()
     writing.join()
     model = ModelConfig.model_validate(MODEL)
     window = Window(DAY, DAY + timedelta(days=1))
     grid = late.grid_of(model, None, window)
-    places = {"parquet": ({"path": str(home)}, _decoded), "sqlite": ({"url": _url(home)}, _fetched)}
+    places: dict[str, tuple[dict[str, str], Callable[[], int]]] = {
+        "parquet": ({"path": str(home)}, partial(_decoded, home)),
+        "sqlite": ({"url": _url(home)}, partial(_fetched, home)),
+    }
+    if postgres:
+        places["postgresql"] = ({"url": postgres}, partial(_streamed, postgres))
 
     def count(config: dict[str, Any]) -> int:
         source = open_source("labels", SourceConfig.model_validate(config), zone="UTC")
@@ -60,12 +66,13 @@ def labels(folder: Path, *, rows: int = 1_000_000) -> Run:
     def run() -> dict[str, Any]:
         told: dict[str, Any] = {"rows": rows}
         for name, (config, bare) in places.items():
-            spent: dict[str, list[float]] = {"ours": [], "bare": []}
+            spent: dict[str, list[tuple[float, float]]] = {"ours": [], "bare": []}
             for _ in range(TURNS):
-                spent["bare"].append(_timed(lambda bare=bare: bare(home)))
-                spent["ours"].append(_timed(lambda config=config: count(config)))
-            best = {what: min(times) for what, times in spent.items()}
-            told[name] = best | {"ratio": best["ours"] / best["bare"]}
+                spent["bare"].append(_timed(bare))
+                spent["ours"].append(_timed(partial(count, config)))
+            best = {what: min(times)[0] for what, times in spent.items()}
+            cpu = {what: min(each[1] for each in times) for what, times in spent.items()}
+            told[name] = best | {"ratio": best["ours"] / best["bare"], "cpu_ratio": cpu["ours"] / cpu["bare"]}
             told[f"{name}_ratio"] = told[name]["ratio"]
         told["n_labelled"] = count(places["parquet"][0])
         return told
@@ -73,10 +80,11 @@ def labels(folder: Path, *, rows: int = 1_000_000) -> Run:
     return run
 
 
-def _timed(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def _timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds, and seconds of processor time in this process."""
+    start, spent = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.process_time() - spent
 
 
 def _url(home: Path) -> str:
@@ -105,17 +113,29 @@ def _fetched(home: Path) -> int:
     return n
 
 
+def _streamed(url: str) -> int:
+    """Fetch the columns of both tables from PostgreSQL as ADBC batches, and drop them."""
+    from adbc_driver_postgresql import dbapi
+
+    n = 0
+    for table, columns in COLUMNS.items():
+        with dbapi.connect(url) as connection, connection.cursor() as cursor:
+            cursor.execute(f"SELECT {', '.join(columns)} FROM {table}")
+            n += sum(batch.num_rows for batch in cursor.fetch_record_batch())
+    return n
+
+
 # --- data ------------------------------------------------------------------------------------------
 
 
-def write(home: Path, rows: int) -> None:
-    """Predictions of one day, every score another one, and the labels that have landed: Parquet and SQLite."""
+def write(home: Path, rows: int, postgres: str = "") -> None:
+    """Predictions of one day, every score another one, and the labels that have landed: to each storage."""
     for table, made in (("predictions", predictions), ("labels", landed)):
         write_parquet(home / f"{table}.parquet", made(rows))
-    database = home / "log.db"
-    database.unlink(missing_ok=True)
-    for table, made in (("predictions", predictions), ("labels", landed)):
-        write_database(_url(home), table, made(rows))
+    (home / "log.db").unlink(missing_ok=True)
+    for url in (_url(home), postgres):
+        for table, made in (("predictions", predictions), ("labels", landed)) if url else ():
+            write_database(url, table, made(rows))
 
 
 def predictions(rows: int) -> Iterator[pa.Table]:

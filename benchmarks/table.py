@@ -28,7 +28,7 @@ NAMES = {
     "segments": "50 columns × 400,000 rows, without and by a segment column of 5 and of 20 values",
     "daemon": "2,000 windows in one process",
     "idle": "`monitor worker` at rest, twice 20 seconds",
-    "labels": "1,000,000 predictions and 800,000 labels, from Parquet and SQLite, three times each",
+    "labels": "1,000,000 predictions and 800,000 labels, from each storage, three times each",
     "starts": "commands on a small store, five times each",
 }
 
@@ -87,7 +87,7 @@ def _alone(runs: Runs) -> list[dict[str, Any]]:
         *(_at_most(f"by a segment column of {n} values ÷ without", _detail(runs, "segments", f"by_{n}"), limit)
           for n, limit in ((5, 2.0), (20, 2.0))),
         *(_at_most(f"labels from {name}: ours ÷ bare read", _detail(runs, "labels", f"{name.lower()}_ratio"), limit)
-          for name, limit in (("Parquet", 2.5), ("SQLite", 2.5))),
+          for name, limit in (("Parquet", 2.5), ("SQLite", 2.5), ("PostgreSQL", 2.5))),
         _at_most("labels, MB", best(runs, "labels", 0, "peak_mb"), 1000),
         _at_most("2,000 windows: memory of the last ÷ the 200th", _detail(runs, "daemon", "growth"), 1.05),
         _at_most("daemon that found nothing to do, MB", _detail(runs, "idle", "empty_mb"), 150),
