@@ -37,7 +37,7 @@ MODEL = {
 
 
 def labels(folder: Path, *, rows: int = 1_000_000, postgres: str = "") -> Run:
-    """Times of counting a window's labels and of the bare read, in turns: Parquet, SQLite, and PostgreSQL where one is."""
+    """Times of counting a window's labels and of the bare read, in turns, from each storage."""
     home = folder / "labels"
     # In a process of its own, so that writing does not count as memory of counting.
     writing = get_context("spawn").Process(target=write, args=(home, rows, postgres))
