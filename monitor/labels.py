@@ -581,7 +581,10 @@ def judge(scope: Scope, counted: Counted, known: Known, *, store: Store, mature:
         # Segments that are too small to be named are not worth the work.
         small = segment is not None and scores.n < max(scope.min_category_rows, 1)
         landed = None if complete or small else counted.landed[segment]
-        mine = known if segment is None or landed is None else known.of_segment(segment, landed)
+        mine = known
+        if segment is not None and landed is not None:
+            landed = _coarse(landed)
+            mine = known.of_segment(segment, landed)
         curves = _curves(scope.model, scores, never, landed, mine, whole=segment is None)
         notes: dict[str, Any] = {}
         if segment is None:
@@ -634,6 +637,14 @@ def scores_again(
     return meaning.judge(scope, meaning.Labelled(scores, mature, age), baseline, recent)
 
 
+def _coarse(landed: Landed, step: int = 4) -> Landed:
+    """The same predictions in fewer groups of age: those of a segment are too few to tell more, and there are many."""
+    starts = np.arange(0, len(landed.ages), step)
+    ages = np.add.reduceat(landed.ages, starts) / np.diff(starts, append=len(landed.ages))
+    predictions, labels = (np.add.reduceat(each, starts, axis=0) for each in (landed.predictions, landed.labels))
+    return Landed(ages, predictions, labels, landed.decisions)
+
+
 def _findings(scope: Scope, counted: Counted, known: Known, *, store: Store, now: datetime) -> list[Result]:
     return findings(scope, counted.landed[None], known.lateness, store=store, newest=known.newest_landing, now=now)
 
@@ -682,7 +693,7 @@ def _curves(
         told["realized"]["value"] = value_bounds(worth, scores, never, limits.value)
     told["corrected"] = {}
     if landed is not None:
-        told["corrected"] = _corrected(model, scores, never, landed, known)
+        told["corrected"] = _corrected(model, scores, never, landed, known, whole=whole)
         told["widest"] = _widest(told["corrected"]) | _widest_worth(limits.value)
         told["law"] = "" if whole or known.lateness is None else known.lateness.of
     if known.reference is not None and known.reference.calibrator is not None:
@@ -695,12 +706,14 @@ def _curves(
 
 
 def _corrected(
-    model: ModelConfig, scores: ScoreLabels, never: ScoreLabels, landed: Landed, known: Known
+    model: ModelConfig, scores: ScoreLabels, never: ScoreLabels, landed: Landed, known: Known, *, whole: bool
 ) -> dict[str, Measure]:
     """Where each metric will be once all labels are in, by the delay law; a reason where that cannot be known."""
     absent, beta = absent_class(model), model.performance.beta
     found: Fit | str = "no_delay_law"
-    if known.lateness is not None:
+    if not whole and scores.n_labelled < model.performance.min_labels:
+        found = "too_few_labels"  # it would decide nothing
+    elif known.lateness is not None:
         found = correcting.fit(landed, known.lateness.law, absent=absent)
     asked = [name for name in metrics_of(model) if name in CORRECTABLE]
     if isinstance(found, str):

@@ -33,7 +33,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Service, pd.D
     labels["known_at"] = predictions["at"] + age * np.where(predictions.plan == "slow", 1.0, 0.6)
     text = CONFIG.format(folder=folder)
     text = text.replace("    settle: 0s\n", "    settle: 0s\n    segments: [plan]\n")
-    text = text.replace("{min_labels: 50,", "{" + METRICS + "min_labels: 50,")
+    text = text.replace("{min_labels: 50,", "{" + METRICS + "min_labels: 20,")
     (folder / "config.yaml").write_text(text)
     engine_url = f"sqlite:///{folder}/log.db"
     predictions.to_sql("log", engine_url, index=False)
@@ -75,7 +75,7 @@ def test_segments_are_corrected_by_their_own_delays(world: tuple[Path, Service, 
             for metric, value in truth.items():
                 row = found[day, metric]
                 if row.value is None:
-                    assert row.detail["reason"] == "not_identifiable", row
+                    assert row.detail["reason"] in ("not_identifiable", "too_few_labels"), row
                     continue
                 assert row.interval is not None
                 held += row.interval[0] <= value <= row.interval[1]
