@@ -428,7 +428,7 @@ def _differences(scope: Scope, pairing: Pairing, known: SoFar) -> list[Result]:
             detail |= {"bounds": "never labelled", "what": between(pairing, metric, found, known.counts.n_never)}
             detail |= {"bounds_with_chance": list(interval)} if interval is not None else {}
             interval = found.bounds
-        if told and reason != _WIDE and verdict is not Verdict.CANNOT_TELL and found.value is not None:
+        if told and verdict is not Verdict.CANNOT_TELL and found.value is not None:
             detail["what"] = said(pairing, metric, found)
         if reason:
             detail["reason"] = reason
@@ -463,7 +463,7 @@ def _interval(found: Difference) -> tuple[float, float] | None:
     return found.low, found.high
 
 
-_WIDE = "it could be either, whatever the labels that can never be"
+_WIDE = "it could be either"
 
 
 def _verdict(found: Difference, pairing: Pairing, known: SoFar, *, min_pairs: int) -> tuple[Verdict, str]:  # noqa: PLR0911
@@ -480,7 +480,7 @@ def _verdict(found: Difference, pairing: Pairing, known: SoFar, *, min_pairs: in
     if known.counts.n_labelled < min_pairs:
         return Verdict.CANNOT_TELL, f"{known.counts.n_labelled} labelled requests, compare.min_pairs is {min_pairs}"
     if found.bounds is not None and beyond_zero(found) == 0:
-        return Verdict.CANNOT_TELL, _WIDE if found.low is not None else "no interval is offered for these bounds"
+        return Verdict.CANNOT_TELL, _WIDE if found.low is not None else "bounds only: no interval is offered"
     if _interval(found) is None:
         return Verdict.CANNOT_TELL, "too few requests for an interval"
     return (Verdict.OK if beyond_zero(found) == 0 else Verdict.WARN), ""

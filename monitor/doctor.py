@@ -62,7 +62,9 @@ def _store(service: Service) -> list[dict[str, Any]]:
 
 
 def _sources(service: Service) -> list[dict[str, Any]]:
-    found = []
+    """What each model has, and of each source, once, what answers and with which rights."""
+    found: list[dict[str, Any]] = []
+    sources: dict[str, dict[str, Any]] = {}
     for name in service.config.models:
         try:
             with service.source(name) as source:
@@ -70,10 +72,12 @@ def _sources(service: Service) -> list[dict[str, Any]]:
                 notes = source.probe()
             found.append(_finding(f"model {name}", f"{len(roles.features)} features, time {roles.time}"))
             subject = f"source {service.source_name(name)}"
-            found += [_finding(subject, note, ok="give the monitor" not in note) for note in notes]
+            sources |= {
+                f"{subject} {note}": _finding(subject, note, ok="give the monitor" not in note) for note in notes
+            }
         except SourceError as error:
             found.append(_finding(f"model {name}", str(error), ok=False))
-    return found
+    return [*found, *sources.values()]
 
 
 def _windows(service: Service) -> list[dict[str, Any]]:

@@ -215,13 +215,19 @@ def _headline(ordered: Sequence[Change]) -> str:
             {
                 Transition.OPENED: words,
                 Transition.NO_DATA: words,
-                Transition.WORSENED: f"more of it – {words}",
+                Transition.WORSENED: f"{words}, too" if _is_first_told(incident) else f"more of it – {words}",
                 Transition.REPEATED: f"still – {words}",
                 Transition.RESTATED: f"restated – {words}",
                 Transition.RESOLVED: f"resolved – {words}",
             }.get(transition, words)
         )
     return "; ".join(dict.fromkeys(parts))
+
+
+def _is_first_told(incident: Incident) -> bool:
+    """Whether nothing was told of it before: it follows from something that was, and all of it is new."""
+    told = {feature for feature, _ in incident.detail.get("told", [])}
+    return "root" in incident.detail and told <= {*incident.detail.get("new", []), None}
 
 
 def _subject(incident: Incident) -> str:
@@ -260,7 +266,7 @@ def _summary(ordered: Sequence[Change], open_now: Sequence[Incident], window: Wi
             sentences.append(f"Resolved after {lasted}: {subject} ({since}).")
         elif transition is Transition.RESTATED and incident.state is not IncidentState.OPEN:
             sentences.append(f"{subject}: taken back, later data shows otherwise.")
-        elif transition is Transition.WORSENED:
+        elif transition is Transition.WORSENED and not _is_first_told(incident):
             joined = ", ".join(incident.detail.get("new", [])[:TOP])
             sentences.append(f"{subject} {since}{f'; new: {joined}' if joined else ''}.")
         else:
@@ -336,8 +342,8 @@ def number(value: float | None, *, share: bool = False) -> str:
         return "undefined"
     if share:
         return f"{value:.1%}".replace("%", " %")
-    if value == int(value) and abs(value) < 1e15:
-        return f"{int(value):,}"
+    if abs(value) < 1e15 and (value == int(value) or abs(value) >= 1000):
+        return f"{value:,.0f}"
     return f"{value:.3g}" if 1e-4 <= abs(value) < 1e6 else f"{value:.2e}"
 
 
@@ -460,6 +466,7 @@ def skipped(model: str, windows: Sequence[Window], *, reason: str) -> Message:
         f"{model}: {_count(windows, 'window')} skipped",
         f"{_count(windows, 'window')} from {moment(first.start)} to {moment(last.end)} skipped: {reason}.",
         model=model,
+        severity=Verdict.WARN,
         advice=f"monitor backfill --model {model} --from {first.start:%Y-%m-%d} --to {last.end:%Y-%m-%d}",
     )
 

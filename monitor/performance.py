@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from detectors.bounds import with_never_labelled
@@ -234,7 +234,7 @@ def _judge(scope: Scope, curves: Curves, metric: str, measure: Measure, *, kind:
     if kind == "corrected" and interval is not None:
         realized = None if limits.task == "binary" else curves.realized.get(metric)
         interval = measure.rate or _as_a_rate(measure, interval, realized)
-    return judge_performance(
+    judged = judge_performance(
         measure.value,
         interval,
         reference=triple,
@@ -244,6 +244,9 @@ def _judge(scope: Scope, curves: Curves, metric: str, measure: Measure, *, kind:
         # the level is that of one window, not that of several in a row.
         alpha=Evidence(scope, "performance", len(limits.computed())).alpha(confirm=1),
     )
+    if triple is None and known is not None and known.bounds is not None and judged.reason:
+        return replace(judged, reason="of the baseline only bounds are known: some of it can never be labelled")
+    return judged
 
 
 def _plain_limit(

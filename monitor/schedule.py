@@ -42,7 +42,8 @@ def plan(
     """Write down the windows of a model that have become due; return those that were skipped.
 
     Windows older than ``worker.max_catch_up`` when they are first seen are not run but kept as ``skipped``, so that
-    no gap is silent; ``monitor backfill`` runs them.
+    no gap is silent; ``monitor backfill`` runs them.  They are announced where a model has had windows before: what
+    lies before its first is a past that nobody has missed, and `monitor run` and `status` say that it is there.
     """
     model, zone = service.model(name), service.config.zone
     limit = service.config.worker.max_catch_up
@@ -50,14 +51,16 @@ def plan(
     start = service.store.monitor_start(name, first)
     skipped: list[Window] = []
     for job in jobs(model, known_roles(service, name, now=now)):
-        since = _last_planned(service, name, job, now=now) or start
+        last = _last_planned(service, name, job, now=now)
+        since = last or start
         due = windows.due_windows(
             model.window, zone, start=max(start, since), now=now, settle=settle(model, job), anchor=model.start
         )
         run, skip = windows.split_catch_up(due, now=now, max_catch_up=limit)
         if skip:
+            told = announce(skip) if last is not None else []
             service.store.skip(
-                name, job, skip, spec_version=spec_hash(model), reason="catchup_limit", operator_messages=announce(skip)
+                name, job, skip, spec_version=spec_hash(model), reason="catchup_limit", operator_messages=told
             )
             skipped += [window for window in skip if window not in skipped]
         if run:

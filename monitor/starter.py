@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from monitor.config_secrets import literal_secret
@@ -36,7 +36,13 @@ _PREDICTION = ("prediction", "decision", "predicted", "y_pred", "approved", "dec
 _VERSION = ("model_version", "version")
 
 
-def starter(columns: Sequence[ColumnLike], *, source_url: str | None = None, table: str | None = None) -> str:
+def starter(
+    columns: Sequence[ColumnLike],
+    *,
+    source_url: str | None = None,
+    table: str | None = None,
+    beside: Mapping[str, Sequence[ColumnLike]] | None = None,
+) -> str:
     """Compose a commented config.yaml.
 
     Parameters
@@ -47,6 +53,8 @@ def starter(columns: Sequence[ColumnLike], *, source_url: str | None = None, tab
         Address of the database. A password in it is not written down, but replaced by ``${MONITOR_SOURCE}``.
     table
         Name of that table.
+    beside
+        Columns of the other tables there; those that look like labels or offline values are suggested, commented out.
 
     Notes
     -----
@@ -65,7 +73,7 @@ def starter(columns: Sequence[ColumnLike], *, source_url: str | None = None, tab
         *_source(source_url),
         "",
         "models:",
-        *_model(roles, table),
+        *_model(roles, table, suggested(columns, beside or {})),
         "",
         "alerts:",
         "  terminal: console",
@@ -83,7 +91,7 @@ def _source(url: str | None) -> list[str]:
     return [f"  main: {_quoted(url)}"]
 
 
-def _model(roles: dict[str, tuple[str, str]], table: str | None) -> list[str]:
+def _model(roles: dict[str, tuple[str, str]], table: str | None, beside: Mapping[str, Sequence[str]]) -> list[str]:
     name = re.sub(r"\W+", "_", (table or "my_model").rsplit(".", maxsplit=1)[-1]).strip("_") or "my_model"
     lines = [f"  {_quoted(name)}:"]
     lines.append(f"    table: {_quoted(table)}" if table else "    table: predictions # one row per prediction")
@@ -101,10 +109,14 @@ def _model(roles: dict[str, tuple[str, str]], table: str | None) -> list[str]:
         "    window: 1d",
         "    baseline: {rolling: 28d} # or {from: 2026-01-01, to: 2026-02-01}, {table: NAME}, {file: train.parquet}",
         *_features(roles),
-        *_labels(roles),
-        "    # skew: {offline: {table: features_offline}} # the same requests' values as training would see them",
+        *(_labels(roles) if "label" in roles or not beside.get("labels") else []),
+        *beside.get("labels", ()),
+        *(beside.get("offline") or [_OFFLINE]),
     ]
     return lines
+
+
+_OFFLINE = "    # skew: {offline: {table: features_offline}} # the same requests' values as training would see them"
 
 
 def _features(roles: dict[str, tuple[str, str]]) -> list[str]:
@@ -142,6 +154,32 @@ def _quoted(text: str) -> str:
     text = text.replace("${", "$${")
     bare = re.fullmatch(r"[A-Za-z_][\w./:+-]*", text) and not text.endswith(":")
     return text if bare and text.lower() not in ("null", "true", "false") else json.dumps(text, ensure_ascii=False)
+
+
+def suggested(columns: Sequence[ColumnLike], beside: Mapping[str, Sequence[ColumnLike]]) -> dict[str, list[str]]:
+    """Commented lines for neighbouring tables that share a key with the predictions: ``labels`` and ``offline``."""
+    key = next((column.name for name in _KEY for column in columns if column.name.lower() == name), None)
+    lines: dict[str, list[str]] = {"labels": [], "offline": []}
+    features = {column.name for column in columns} - {name for name, _ in guess(columns).values()} - {key}
+    for table, theirs in beside.items():
+        names = {column.name for column in theirs}
+        if key is None or key not in names:
+            continue
+        rest = [column for column in theirs if column.name != key]
+        times = [column for column in rest if column.kind in ("time", "date") or _tells_time(column)]
+        label = _named([column for column in rest if column not in times], _LABEL)
+        known = _named(times, _LABEL_TIME) or _only(times)
+        where = f"table: {_quoted(table)}, key: {_quoted(key)}"
+        shared = sorted(features & names)
+        if label is not None:
+            when = f", time: {_quoted(known[0].name)}" if known is not None else ""
+            told = f"{{{where}, label: {_quoted(label[0].name)}{when}, delay: 30d}}"
+            lines["labels"].append(f"    # labels: {told} # found: {key} and a label are in it")
+        elif shared:
+            some = ", ".join(shared[:3]) + (" …" if len(shared) > 3 else "")
+            told = f"{{offline: {{{where}}}}}"
+            lines["offline"].append(f"    # skew: {told} # found: it has {key} and {some}, too")
+    return lines
 
 
 def guess(columns: Sequence[ColumnLike]) -> dict[str, tuple[str, str]]:

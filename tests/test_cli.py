@@ -174,6 +174,25 @@ def test_init_guesses_marks_its_guesses_and_the_result_is_valid(fresh: Path) -> 
     assert call("validate").exit_code == 0
 
 
+def test_init_suggests_the_tables_beside_it_that_hold_labels_or_offline_values(fresh: Path) -> None:
+    with sqlite3.connect(fresh / "log.db") as log:
+        log.execute("CREATE TABLE truth (request_id TEXT, outcome INTEGER, landed TIMESTAMP)")
+        log.execute("CREATE TABLE staff (id INTEGER, age REAL)")
+    (fresh / "config.yaml").unlink()
+    assert call("init", "--source", "sqlite:///log.db", "--table", "predictions").exit_code == 0
+    text = (fresh / "config.yaml").read_text()
+    assert "    # labels: {table: truth, key: request_id, label: outcome, time: landed, delay: 30d} # found" in text
+    assert (
+        "    # skew: {offline: {table: offline, key: request_id}} # found: it has request_id and age, plan, too" in text
+    )
+    assert "staff" not in text
+    (fresh / "config.yaml").write_text(
+        text.replace("# skew: {offline: {table: offline", "skew: {offline: {table: offline")
+    )
+    answer = call("validate", "--json")
+    assert answer.exit_code == 0, answer.output
+
+
 def test_init_finds_features_in_a_json_column(fresh: Path) -> None:
     found = told("init", "--source", "sqlite:///log.db", "--table", "events", "--out", "other.yaml")
     assert found["init"]["guessed"]["json_features"]["column"] == "payload"
@@ -202,6 +221,26 @@ def test_init_says_what_is_wrong_with_its_input(fresh: Path, words: list[str], s
     answer = call("init", *words)
     assert (answer.exit_code, answer.stdout) == (2, "")
     assert says in answer.stderr
+
+
+def test_doctor_looks_at_a_source_once_for_all_its_models(fresh: Path) -> None:
+    (fresh / "config.yaml").write_text(
+        "sources: {main: 'sqlite:///log.db'}\n"
+        "models: {a: {table: predictions, time: predicted_at}, b: {table: predictions, time: predicted_at}}\n"
+    )
+    subjects = [each["subject"] for each in told("doctor", code=1)["findings"]]
+    assert [s for s in subjects if s.startswith(("model", "source"))] == ["model a", "model b", "source main"]
+
+
+def test_what_lies_before_the_first_run_is_said_once_and_sent_to_nobody(fresh: Path) -> None:
+    (fresh / "config.yaml").write_text(
+        "sources: {main: 'sqlite:///log.db'}\n"
+        "models: {churn: {table: predictions, time: predicted_at, start: 2026-01-01}}\n"
+        "worker: {max_catch_up: 2d}\nalerts: {terminal: console, max_age: 1h}\n"
+    )
+    answer = call("run", "--now", NOW.isoformat(), "--no-report")
+    assert "skipped" not in answer.stderr
+    assert len(re.findall(r"windows skipped as too old; `monitor backfill` runs them", answer.stdout)) == 1
 
 
 def test_two_lines_are_enough_to_see_every_check_at_once(fresh: Path) -> None:

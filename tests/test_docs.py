@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 
 from monitor.cli import app
 from monitor.cli.common import Exit
+from monitor.config import Config
 from monitor.config_file import json_schema, load
 
 ROOT = Path(__file__).parents[1]
@@ -78,6 +79,8 @@ def _default(key: str, item: Schema, block: Schema) -> str:
     if list(_references(item)):
         return "see below"
     value = item["default"]
+    if value == "**********":  # what a schema makes of a secret; this one holds none
+        value = {"store": Config.model_fields["store"].default.get_secret_value()}[key]
     return f"`{_duration(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}`"
 
 

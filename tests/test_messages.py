@@ -173,6 +173,22 @@ def test_the_title_names_why_it_is_sent(transition: Transition, title: str) -> N
     assert message_of((transition, DRIFT)).title == title
 
 
+def test_what_follows_from_something_told_is_no_more_of_it_when_it_is_first_told() -> None:
+    skew = incident(Check.SKEW, features=["income"], detail={"series": [["income", None]], "root": "inc_1"})
+    first = replace(skew, detail=skew.detail | {"told": [["income", None]], "new": ["income"]})
+    message = message_of((Transition.WORSENED, first), results=[])
+    assert message.title == "fraud: online and offline values differ in income, too"
+    assert "new:" not in message.summary
+    later = replace(
+        first,
+        features=["income", "age"],
+        detail=first.detail | {"told": [["income", None], ["age", None]], "new": ["age"]},
+    )
+    message = message_of((Transition.WORSENED, later), results=[])
+    assert message.title == "fraud: more of it – online and offline values differ in 2 features"
+    assert message.summary.endswith("; new: age.")
+
+
 def test_missing_rows_are_named_as_such() -> None:
     silent = incident(Check.QUALITY, detail={"series": [["__rows__", None]], "kind": "no_data"})
     assert message_of((Transition.NO_DATA, silent), results=[]).title == "fraud: no rows arrive"
@@ -245,7 +261,8 @@ def test_a_digest_shows_the_newest_of_each_thread() -> None:
         (3.14159e9, "3,141,590,000"),
         (None, "undefined"),
         (-0.05, "-0.05"),
-        (1234567.8, "1.23e+06"),
+        (1234567.8, "1,234,568"),
+        (14132.4, "14,132"),
     ],
 )
 def test_numbers_are_plain(value: float | None, shown: str) -> None:

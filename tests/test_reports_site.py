@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.models import Check, Mute, RunState, Verdict
+from monitor.models import Check, IncidentState, Mute, RunState, Verdict
 from monitor.reports.chart import chart_png
 from monitor.reports.files import ReportError, safe_name, window_name, window_page_path, write_page
 from monitor.reports.site import build_site
@@ -76,7 +76,7 @@ def test_the_window_page_shows_five_numbers_and_what_to_do(built: Path) -> None:
     ):
         assert part in text
     assert "online/offline differ: amount" in text
-    assert "pipeline bug (80.0 % sure)" in text
+    assert "pipeline bug (80 % sure)" in text
     assert "What to do: Compare the named features" in text
     assert "median 40" in text.replace("median 39", "median 40")
     assert "+0 % on last week" in text
@@ -336,3 +336,26 @@ def test_a_folder_that_is_a_file_is_refused_with_what_to_do(tmp_path: Path) -> N
 def test_cleaning_keeps_letters_of_every_script() -> None:
     assert clean("größe 東京 שלום 👩‍👧") == "größe 東京 שלום 👩‍👧"
     assert clean("a\u202eb\0c") == "a\ufffdb\ufffdc"
+
+
+def test_open_incidents_of_one_cause_share_a_card(tmp_path: Path) -> None:
+    store, config = world()
+    [first] = [each for each in store.incidents("fraud") if each.state is IncidentState.OPEN][:1]
+    store.happened += [
+        replace(
+            first,
+            id="inc_follows",
+            check=Check.SCORE_DRIFT,
+            cause=None,
+            detail={"root": first.id},
+            summary="the score drifted",
+        ),
+        replace(first, id="inc_alike", check=Check.PERFORMANCE, detail={}, summary="performance fell"),
+        replace(first, id="inc_other", check=Check.SKEW, cause="concept_drift", detail={}, summary="skewed"),
+    ]
+    build_site(store, config, now=NOW, out=tmp_path)
+    page = words((tmp_path / "index.html").read_text())
+    n_open = len([each for each in store.incidents() if each.state is IncidentState.OPEN])
+    assert f"{n_open} open incidents of {n_open - 2} causes" in page
+    assert "With it: performance: performance fell (inc_alike); score drift: the score drifted (inc_follows)" in page
+    assert "skewed" in page

@@ -408,7 +408,8 @@ def explain(
         found = find_incident(held, incident)
         results = held.store.results(found.model, check=found.check, start=found.opened_window, end=_after(found))
         turned = _turned(held, results, found.model)
-    evidence = sorted((r for r in results if r.verdict.value in ("warn", "alert")), key=_result_order)
+    beyond = (r for r in results if r.verdict.value in ("warn", "alert") and not r.of_versions)
+    evidence = sorted(beyond, key=_result_order)
     if json:
         from monitor.reports.outcomes import tables_json
 

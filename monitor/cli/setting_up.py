@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +31,7 @@ def init(
     """Write a commented config.yaml to start from.
 
     With --source and --table the columns are looked at: time, key, score, label and JSON features are guessed, and
-    each guess is marked.
+    each guess is marked. Tables beside it that look like labels or offline values are suggested in comments.
     """
     from monitor.starter import guess, starter
 
@@ -40,8 +41,8 @@ def init(
         fail("--table needs --source: where is the table?", Exit.USAGE)
     if source is not None and table is None:
         fail("--source needs --table: the table (or subfolder) with one row for each prediction", Exit.USAGE)
-    columns = _columns_of(source, table) if source is not None and table is not None else []
-    text = starter(columns, source_url=_seen_from(source, out), table=table)
+    columns, beside = _columns_of(source, table) if source is not None and table is not None else ([], {})
+    text = starter(columns, source_url=_seen_from(source, out), table=table, beside=beside)
     try:
         out.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -85,7 +86,12 @@ def _is_relative(source: str) -> bool:
     return "://" not in source and not Path(source).is_absolute()
 
 
-def _columns_of(source: str, table: str) -> list[Any]:
+MOST_TABLES = 30
+"""Tables beside the one that is asked for that are looked at, for labels and offline values."""
+
+
+def _columns_of(source: str, table: str) -> tuple[list[Any], dict[str, list[Any]]]:
+    """The columns of the table, and of those beside it as far as they can be read."""
     from pydantic import ValidationError
 
     from monitor.config import SourceConfig
@@ -99,7 +105,12 @@ def _columns_of(source: str, table: str) -> list[Any]:
     try:
         opened: Source = open_source("source", config, zone="UTC")
         try:
-            return list(opened.columns(table))
+            own = list(opened.columns(table))
+            beside: dict[str, list[Any]] = {}
+            for name in [each for each in opened.tables() if each != table][:MOST_TABLES]:
+                with suppress(SourceError):
+                    beside[name] = list(opened.columns(name))
+            return own, beside
         finally:
             opened.close()
     except SourceError as error:

@@ -54,7 +54,10 @@ def counted(n: int, noun: str) -> str:
 
 
 def number(value: float | None) -> str:
-    return "—" if value is None else f"{value:,.0f}" if value == int(value) and abs(value) >= 10 else f"{value:.3g}"
+    if value is None:
+        return "—"
+    plain_number = abs(value) < 1e15 and (abs(value) >= 1000 or (abs(value) >= 10 and value == int(value)))
+    return f"{value:,.0f}" if plain_number else f"{value:.3g}"
 
 
 def limit(result: Result) -> str:
@@ -89,6 +92,9 @@ def words(result: Result) -> str:
     """What changed, or why nothing can be said."""
     if result.metric == "n_rows":
         return _volume(result)
+    if result.of_versions:  # which versions these are stands before it
+        told = str(result.detail.get("what") or result.detail.get("reason") or "")
+        return told.split("same requests", 1)[-1].lstrip(": ,")
     if "bounds" in result.detail:
         return str(result.detail.get("what") or "")
     what, reason = str(result.detail.get("what") or ""), str(result.detail.get("reason") or "").replace("_", " ")

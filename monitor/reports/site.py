@@ -270,9 +270,10 @@ class ModelSite:
             "strip": self.strip(facts),
             "cards": views.cards(self.model, facts, summary, zone=self.zone),
             "evidently": drill.split("/")[1] if inside(self.root, drill).is_file() else None,
-            "incidents": [views.incident_view(i, zone=self.zone) for i in facts.incidents],
+            "incidents": [views.group_view(g, zone=self.zone) for g in views.by_cause(facts.incidents)],
             "score": views.lines(facts, Check.SCORE_DRIFT),
             "performance": views.lines(facts, Check.PERFORMANCE) if config.labels else None,
+            "performance_words": views.performance_words(facts),
             "outcomes": outcomes(facts),
             "classes": views.class_rows(facts),
             "skew": views.lines(facts, Check.SKEW) if config.skew else None,
@@ -320,7 +321,7 @@ class ModelSite:
             "runbook": config.runbook,
             "strip": self.strip(last),
             "mutes": [self._mute(m) for m in self.model.mutes],
-            "open": [views.incident_view(i, zone=self.zone) for i in self.open_incidents()],
+            "open": [views.group_view(g, zone=self.zone) for g in views.by_cause(self.open_incidents())],
             "closed": [views.incident_view(i, zone=self.zone) for i in closed[:50]],
             "versions": self.beside.at(None, self.zone),
             "matrix": self._matrix(last) if last else [],
@@ -547,8 +548,8 @@ def _in_order(results: Sequence[Result], *, min_rows: int) -> list[Result]:
 
 
 def _index(sites: Sequence[ModelSite], config: Config, *, now: datetime, zone: ZoneInfo) -> str:
-    open_now = [(site, i) for site in sites for i in site.open_incidents()]
-    open_now.sort(key=lambda pair: (-pair[1].severity.rank, -pair[1].opened_window.timestamp(), pair[1].id))
+    open_now = [(site, group) for site in sites for group in views.by_cause(site.open_incidents())]
+    open_now.sort(key=lambda pair: _worst_and_newest(pair[1]))
     cards: list[dict[str, Any]] = []
     for site in sites:
         last = site.model.last
@@ -577,13 +578,19 @@ def _index(sites: Sequence[ModelSite], config: Config, *, now: datetime, zone: Z
             zone=zone.key,
             alert=Verdict.ALERT,
             quiet=quiet,
-            open=[views.incident_view(i, zone=zone, href=model_page_path(s.model.name)) for s, i in open_now],
+            open=[views.group_view(g, zone=zone, href=model_page_path(s.model.name)) for s, g in open_now],
+            n_open=sum(len(group) for _, group in open_now),
             models=cards,
             proof=_proof(sites, zone=zone),
             late=[line for site in sites if (line := _late(site, config, now=now, zone=zone))],
             drawn=moment(now, zone),
         )
     )
+
+
+def _worst_and_newest(group: Sequence[Incident]) -> tuple[int, float, str]:
+    newest = max(incident.opened_window for incident in group)
+    return -max(incident.severity.rank for incident in group), -newest.timestamp(), group[0].id
 
 
 def _proof(sites: Sequence[ModelSite], *, zone: ZoneInfo) -> str:

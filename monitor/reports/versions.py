@@ -217,6 +217,7 @@ def _drawing(metric: str, told: Sequence[Point], zone: ZoneInfo) -> tuple[Markup
     if sum(value is not None and math.isfinite(value) for value in values) < 2:
         return None, ""
     scale = 100 if metric in _POINTS else 1
+    bounded = any(r is not None and "bounds" in r.detail for r in results)
     drawing = svg.band_chart(
         [None if value is None else value * scale for value in values],
         f"{_NAMES[metric]}, challenger less champion, over {plural(len(values), 'window')}",
@@ -224,7 +225,9 @@ def _drawing(metric: str, told: Sequence[Point], zone: ZoneInfo) -> tuple[Markup
     )
     span = f"{brief(told[0].window, zone)} to {brief(told[-1].window, zone)}"
     unit = " in points" if scale == 100 else ""
-    return drawing, f"{_NAMES[metric]}{unit}, challenger less champion, all requests up to each window; {span}"
+    line = "the middle of what the difference can be" if bounded else "the difference"
+    words = f"{_NAMES[metric]}{unit}, challenger less champion, all requests up to each window; {span}"
+    return drawing, f"{words}. Line: {line}"
 
 
 def _middle(result: Result) -> float | None:

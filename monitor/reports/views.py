@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from statistics import median
 from zoneinfo import ZoneInfo
@@ -86,6 +86,8 @@ class IncidentView:
     features: list[str]
     acknowledged: str
     href: str = ""
+    others: list[str] = field(default_factory=list)
+    """What else has the same reason."""
 
 
 @dataclass(frozen=True)
@@ -460,13 +462,27 @@ def line(result: Result) -> Line:
         value=metric_value(result.metric, result.value),
         verdict=result.verdict,
         limit="" if limit is None or result.metric in FLAGS else metric_value(result.metric, limit),
-        interval="" if result.interval is None else " – ".join(metric_value(result.metric, v) for v in result.interval),
-        note=words_for(result) if "bounds" in result.detail else str(result.detail.get("reason") or words_for(result)),
+        interval=_interval(result),
+        note=words_for(result) if "bounds" in result.detail else _reason(result) or words_for(result),
         coverage="" if result.label_coverage is None else percent(result.label_coverage),
         kind=str(result.kind or result.detail.get("kind") or ""),
         reference=metric_value(result.metric, reference) if isinstance(reference, (int, float)) else "",
         n=count(result.n_current),
     )
+
+
+def _interval(result: Result) -> str:
+    """The 95 % interval; what are bounds is said to be such."""
+    if result.interval is None:
+        return ""
+    ends = " – ".join(metric_value(result.metric, end) for end in result.interval)
+    return f"bounds {ends}" if "bounds" in result.detail else ends
+
+
+def _reason(result: Result) -> str:
+    """Why, in words: some reasons are names, such as ``no_labels``."""
+    reason = str(result.detail.get("reason") or "")
+    return reason if " " in reason else reason.replace("_", " ")
 
 
 def lines(facts: Facts, check: Check, *, only_bad: bool = False) -> list[Line]:
@@ -565,6 +581,55 @@ def _segment_performance(found: Sequence[Result]) -> str:
     return told
 
 
+def performance_words(facts: Facts) -> str:
+    """What the rows of the performance table are, as far as this window has them."""
+    found = [r for r in facts.of(Check.PERFORMANCE) if not r.of_versions]
+    kinds = {r.kind for r in found}
+    told = [words for kind, words in _CURVES.items() if kind in kinds]
+    if any("bounds" in r.detail for r in found):
+        told.append("Bounds: what it can be, whatever the labels of predictions that can never have one.")
+    metrics = {r.metric for r in found}
+    if any(metric.startswith(("macro_", "weighted_")) for metric in metrics):
+        told.append("Macro: each class counts alike. Weighted: each by its labels.")
+    if metrics & {"mae", "rmse", "bias"}:
+        told.append("Errors are in the unit of the label; bias is predicted less true.")
+    return " ".join(told)
+
+
+_CURVES = {
+    "realized": "Realized: on the labels that have landed.",
+    "corrected": "Corrected: for labels still to come.",
+    "estimated": "Estimated: from the scores, before labels.",
+}
+
+
+def by_cause(incidents: Sequence[Incident]) -> list[list[Incident]]:
+    """Open incidents of one model that have one reason together, the one that explains the others first.
+
+    Those belong together of which one is the other's root, or that have the same likely cause.
+    """
+    groups: list[list[Incident]] = []
+    for incident in sorted(incidents, key=lambda i: ("root" in i.detail, not i.detail.get("related"), i.opened_window)):
+        mine = next((group for group in groups if any(_have_one_reason(incident, each) for each in group)), None)
+        if mine is None:
+            groups.append([incident])
+        else:
+            mine.append(incident)
+    return groups
+
+
+def _have_one_reason(first: Incident, second: Incident) -> bool:
+    linked = first.detail.get("root") == second.id or second.detail.get("root") == first.id
+    return linked or (first.cause == second.cause and first.cause not in (None, "cannot_tell"))
+
+
+def group_view(group: Sequence[Incident], *, zone: ZoneInfo, href: str = "") -> IncidentView:
+    """One card for all of a group: its first incident, with the others named below it."""
+    first, *others = group
+    told = [f"{each.check.value.replace('_', ' ')}: {each.summary or 'no summary'} ({each.id})" for each in others]
+    return replace(incident_view(first, zone=zone, href=href), others=told)
+
+
 def incident_view(incident: Incident, *, zone: ZoneInfo, href: str = "") -> IncidentView:
     names = [short(column_words(name), 40) for name in incident.features[:6]]
     more = len(incident.features) - len(names)
@@ -576,7 +641,7 @@ def incident_view(incident: Incident, *, zone: ZoneInfo, href: str = "") -> Inci
         state=incident.state.value,
         summary=incident.summary,
         cause="" if incident.cause in (None, "cannot_tell") else str(incident.cause).replace("_", " "),
-        sureness="" if incident.cause_confidence is None else percent(incident.cause_confidence),
+        sureness="" if incident.cause_confidence is None else f"{incident.cause_confidence:.0%}".replace("%", " %"),
         onset=when(incident.onset or incident.opened_window, zone),
         opened=when(incident.opened_window, zone),
         advice=str(incident.detail.get("advice") or _ADVICE[incident.check]),

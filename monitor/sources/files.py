@@ -233,6 +233,11 @@ class Folder:
         keep = self._last_rows(dataset, replace(scan, dedupe=tuple(key)))
         return 0 if keep is None else int((~keep).sum())
 
+    def tables(self) -> list[str]:
+        ending = f".{self.format}"
+        there = (p for p in self.path.iterdir() if not p.name.startswith((".", "_")))
+        return sorted(p.stem if p.suffix == ending else p.name for p in there if p.is_dir() or p.suffix == ending)
+
     def is_small(self, relation: Relation, n_rows: int) -> bool:  # noqa: ARG002 - there is no other way to read it
         return True
 

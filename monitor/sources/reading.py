@@ -131,6 +131,10 @@ class Source:
         """List a table's columns with what a sample of its rows shows."""
         return self._scanner.describe(Relation(table=table))
 
+    def tables(self) -> list[str]:
+        """Names of the tables that lie beside each other here; empty where that is not cheap to say."""
+        return self._scanner.tables()
+
     def roles(self, model: ModelConfig) -> Roles:
         """Resolve what each column of a model is for; looks at the database anew."""
         self._described.clear()

@@ -161,6 +161,9 @@ class Scanner(Protocol):
 
     def duplicates(self, scan: Scan, key: Sequence[str]) -> int: ...
 
+    def tables(self) -> list[str]:
+        """Names of tables and views that can be read by their name alone, in order; empty where that is not cheap."""
+
     def is_small(self, relation: Relation, n_rows: int) -> bool:
         """Whether a relation has no more rows than this; no, where it is not cheap to say."""
 

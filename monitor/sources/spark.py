@@ -262,6 +262,9 @@ class Spark:
             groups = keyed.groupBy(*columns).agg((f.count(f.lit(1)) - 1).alias("n"))
             return int(groups.agg(f.coalesce(f.sum("n"), f.lit(0))).toArrow().column(0)[0].as_py())
 
+    def tables(self) -> list[str]:
+        return []
+
     def is_small(self, relation: Relation, n_rows: int) -> bool:  # noqa: ARG002
         return False
 

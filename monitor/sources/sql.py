@@ -465,6 +465,11 @@ class Database:
         with self._connection() as connection:
             return int(connection.exec_driver_sql(self._driver_text(query)).scalar_one())
 
+    def tables(self) -> list[str]:
+        with self._connection() as connection:
+            inspector = sa.inspect(connection)
+            return sorted([*inspector.get_table_names(), *inspector.get_view_names()])
+
     def is_small(self, relation: Relation, n_rows: int) -> bool:
         """Whether a table has no more rows than this, counting no further; of queries and other dialects, no."""
         if relation.table is None or not self.adbc:
