@@ -25,7 +25,7 @@ from detectors.profiles import FloatArray, IntArray
 from detectors.score_labels import ScoreLabels
 from detectors.statistic import probability
 
-Part = Literal["stretch", "slope"]
+Part = Literal["stretch", "shift", "slope"]
 
 MAX_GROUPS = 10
 CELLS = 60
@@ -68,10 +68,10 @@ class CalibrationDrift:
     value, low, high
         Root mean square change of the share of positives at a score, freed of what chance adds, and its 95 % interval.
     p_value
-        Of the surer part, times 2.
+        Of the surest part, times their number.
     part
-        ``stretch`` (the share of positives in some run of neighbouring scores, at most all of them) or ``slope``
-        (scores tell less, or more, than they did).
+        ``stretch`` (the share of positives in some run of neighbouring scores, at most all of them), ``shift`` (the
+        score from which on positives are likely has moved) or ``slope`` (scores tell less, or more, than they did).
     where
         The run of scores that moved most surely.
     groups
@@ -104,7 +104,7 @@ class CalibrationDrift:
     freedom: float
 
     def smallest_detectable(self, alpha: float) -> float:
-        """The root mean square change, all of it one way, that is found at ``alpha`` in 80 % of such windows."""
+        """The root mean square change, all of it one way, that four of five such windows or more show at ``alpha``."""
         tail = alpha / len(self.parts) / 2 / len(self.groups)
         critical = -_quantile(tail, self.freedom)
         return float((critical + 0.8416) * self.error)
@@ -254,13 +254,17 @@ class CalibrationBaseline:
         Scores are cut into at most ten groups that hold as much doubt each, Σ p (1 - p).  In a group the positives are
         compared with those that the reference would have had at the window's scores: its own cells of scores, weighted
         by the window, and moved along its isotonic map within a cell.  So it does not matter how scores are spread.
-        Two parts are looked at, and Bonferroni's bound over them is the answer:
+        Three parts are looked at, and Bonferroni's bound over them is the answer:
 
         - *stretch*: the largest standardised sum of the deviations over a run of neighbouring groups, each run by the
           exact (beta-binomial, mid-p) law of its count where it is small; the bound over all runs is Hunter and
           Worsley's, since runs overlap;
-        - *slope*: Σ c (observed - expected) with c the log odds less their mean: scores that tell less than they did,
-          which for scores that were as often too high as too low no run may show.
+        - *shift*: as if every score had been a little higher, or lower: Σ c (observed - expected) with c the slope of
+          the reference's share p along the normal ranks of the scores, over p (1 - p).  A decision boundary that moves
+          through the features does this to a score that was learned before, and where p rises steeply the one sum says
+          so more surely than the best of many runs;
+        - *slope*: the same with c the log odds less their mean: scores that tell less than they did, which for scores
+          that were as often too high as too low no run may show.
 
         Parameters
         ----------
@@ -289,8 +293,12 @@ class CalibrationBaseline:
         now = _deviations(seen, self._reference, group)
         wander = self._wander(group, float(now.n.sum()) / windows)
         runs = _runs(now, wander, n_windows=windows)
-        slope = _slope(now, wander, n_windows=windows)
-        parts: dict[Part, float] = {"stretch": runs.p_value, "slope": slope}
+        shift, slope = self._steepness(group), _log_odds(now)
+        parts: dict[Part, float] = {
+            "stretch": runs.p_value,
+            "shift": _sum_test(now, wander, shift, n_windows=windows),
+            "slope": _sum_test(now, wander, slope, n_windows=windows),
+        }
         part = min(parts, key=lambda name: parts[name])
         law = _law(now, wander, n_windows=windows)
         total = float(now.n.sum())
@@ -324,8 +332,19 @@ class CalibrationBaseline:
         doubt = self._share * (1 - self._share)
         n_groups = int(np.clip(float((seen.n * doubt).sum()) / _INFORMATION, 2, MAX_GROUPS))
         weight = self._reference.n * doubt
-        middle = (np.cumsum(weight) - weight / 2) / weight.sum()
+        # A cell that the reference leaves empty (beyond its last score) belongs to the one before.
+        middle = np.maximum.accumulate(np.where(weight > 0, np.cumsum(weight) - weight / 2, 0.0)) / weight.sum()
         return np.unique(np.minimum((middle * n_groups).astype(np.int64), n_groups - 1), return_inverse=True)[1]
+
+    def _steepness(self, group: IntArray) -> FloatArray:
+        """How fast the log odds rise along the reference's scores, by normal ranks, shape ``(G,)``."""
+        size = int(group.max()) + 1
+        n, k = (_sums(group, each, size) for each in (self._reference.n, self._reference.positives))
+        if size < 2:
+            return np.zeros(size)
+        share = (k + 0.5) / (n + 1)
+        rank = scipy.special.ndtri((np.cumsum(n) - n / 2) / n.sum())
+        return np.asarray(np.gradient(share, rank) / (share * (1 - share)))
 
     def _wander(self, group: IntArray, rows: float) -> _Wander:
         """How far the groups' shares vary between windows of about ``rows`` labels."""
@@ -537,11 +556,15 @@ def _both(height: float, tail: float, rho: float) -> float:
     return max(tail * tail, tail - 2 * float(scipy.special.owens_t(height, slope)))
 
 
-def _slope(now: _Deviations, wander: _Wander, *, n_windows: int) -> float:
-    """The p-value of Cox's calibration slope, as a score test."""
+def _log_odds(now: _Deviations) -> FloatArray:
+    """The log odds of what is expected, less their mean: a sum with these is the score test of Cox's slope."""
     share = np.clip((now.expected + 0.5) / (now.n + 1), 1e-6, 1 - 1e-6)
     odds = np.log(share / (1 - share))
-    weights = odds - float(np.average(odds, weights=now.variance))
+    return np.asarray(odds - np.average(odds, weights=now.variance))
+
+
+def _sum_test(now: _Deviations, wander: _Wander, weights: FloatArray, *, n_windows: int) -> float:
+    """The p-value of a weighted sum of the deviations."""
     variance = float((weights * weights * now.variance).sum())
     if variance <= 1e-9:
         return 1.0

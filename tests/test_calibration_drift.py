@@ -191,17 +191,19 @@ def test_what_windows_differ_by_anyway_is_no_change() -> None:
     assert "assumes" in (sides[1][0] or pytest.fail("nothing compared")).describe()
 
 
-def test_the_smallest_change_that_it_states_is_found_in_four_of_five() -> None:
+def test_the_smallest_change_that_it_states_is_found_in_four_of_five_and_half_of_it_is_not() -> None:
     rng = np.random.default_rng(8)
     baseline = learned(rng, normal(), 1000)
     stated = compared(rng, baseline, normal(), 1000).smallest_detectable(0.01)
-
-    def moved(rng: np.random.Generator, n: int) -> tuple[FloatArray, FloatArray]:
-        score, p = normal()(rng, n)
-        return score, np.clip(p + stated, 0, 1)
-
-    found = np.mean([compared(rng, baseline, moved, 1000).p_value <= 0.01 for _ in range(150)])
-    assert 0.65 < found < 0.95
+    score, _ = normal()(rng, 100_000)
+    odds = np.linspace(0.02, 1.5, 150)
+    sizes = [np.sqrt(np.mean((logistic(np.log(score / (1 - score)) + each) - score) ** 2)) for each in odds]
+    found = []
+    for size in (stated, stated / 2):
+        changed = normal(odds=float(np.interp(size, sizes, odds)))
+        found.append(np.mean([compared(rng, baseline, changed, 1000).p_value <= 0.01 for _ in range(100)]))
+    assert found[0] > 0.7
+    assert found[1] < 0.5
 
 
 def test_order_and_cutting_change_nothing() -> None:
