@@ -50,7 +50,6 @@ _METRIC_WORDS = {
     "fbeta": "F-beta",
     "brier": "Brier score",
     "ece": "calibration error",
-    "calibration_drift": "calibration drift",
     "calibration_drift_accumulated": "calibration drift of several windows",
     "log_loss": "log loss",
     "mae": "mean absolute error",

@@ -6,8 +6,10 @@ Each world draws scores and says how likely a positive is at each; windows are d
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from detectors.calibration_drift import CalibrationBaseline, CalibrationDrift
@@ -280,3 +282,26 @@ def test_all_scores_equal_are_one_question() -> None:
     assert other is not None
     assert same.p_value > 0.01
     assert other.p_value < 1e-6
+
+
+SETS = Path(__file__).parents[2] / "shared" / "data" / "sets"
+
+
+@pytest.mark.skipif(not SETS.is_dir(), reason="the shared data sets are not beside this checkout")
+def test_the_car_loans_are_silent_before_their_drift_and_stay_below_the_limit_after_it() -> None:
+    """Inputs drift from row 25,000 on; what scores mean moves by three to four points with them, and by none before."""
+    reference, analysis = (pd.read_parquet(SETS / f"nml_car_loan_{part}.parquet") for part in ("reference", "analysis"))
+
+    def counted(frame: pd.DataFrame) -> ScoreLabels:
+        counter = ScoreLabelCounter()
+        counter.update(frame["y_pred_proba"].to_numpy(), None, frame["repaid"].to_numpy(float))
+        return counter.counts()
+
+    parts = [counted(reference.iloc[at : at + 2500]) for at in range(0, len(reference), 2500)]
+    baseline = CalibrationBaseline(merge_all(parts), parts)
+    found = [baseline.compare(counted(analysis.iloc[at : at + 5000])) for at in range(0, len(analysis), 5000)]
+    values = [(each.p_value, each.value) for each in found if each is not None]
+    assert len(values) == 10
+    assert min(p for p, _ in values[:5]) > 0.05
+    assert max(p for p, _ in values[5:]) < 0.005
+    assert all(0.02 < value < 0.05 for _, value in values[5:])

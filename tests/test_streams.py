@@ -16,7 +16,7 @@ from sqlalchemy import create_engine
 
 from monitor.backfill import backfill_range
 from monitor.config_file import load
-from monitor.models import Check, Result, Verdict
+from monitor.models import Check, Incident, Result, Verdict
 from monitor.service import Service
 from monitor.store import Store
 
@@ -53,6 +53,7 @@ class Watched:
     """What the service said, by the number of the window since the baseline's end."""
 
     results: list[Result]
+    incidents: list[Incident]
 
     def at(self, result: Result) -> int:
         return (result.window.start - START) // HOUR - BASELINE
@@ -92,10 +93,10 @@ def watch(folder: Path, frame: pd.DataFrame, *, features: list[str]) -> Watched:
     end = START + (len(frame) // ROWS) * HOUR
     done = backfill_range(service, start=start, end=end, now=end + timedelta(days=1), alerts=False)
     assert done.errors == []
-    results = service.store.results("stream")
+    seen = Watched(service.store.results("stream"), service.store.incidents("stream"))
     service.close()
     service.store.close()
-    return Watched(results)
+    return seen
 
 
 # --- generated -------------------------------------------------------------------------------------
@@ -190,6 +191,7 @@ def test_a_rule_that_turns_round_among_middling_scores_alarms_by_what_scores_mea
     assert "calibration_drift" in alarms[min(alarms)]
     assert not seen.alerts(Check.FEATURE_DRIFT)
     told = [r for r in seen.results if r.metric == "calibration_drift" and r.verdict is Verdict.ALERT]
+    assert [each.cause for each in seen.incidents if each.check is Check.PERFORMANCE] == ["concept_drift"]
     low, high = told[0].detail["where"]["scores"]
     assert low > 0.15
     assert high < 0.85
