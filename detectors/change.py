@@ -81,6 +81,8 @@ class Watched(Column):
         How many columns the baseline's are worth as tests: those that move together count once.
     segments
         The same for the rows of one segment: its history by ``"column=value"``.
+    before_recent
+        With a rolling baseline, its windows before ``recent``: what these are compared with when judged together.
     recent_references
         With a season, what each of ``recent`` is compared with: the windows of its own phase.
     same_week
@@ -96,6 +98,7 @@ class Watched(Column):
     segments: Mapping[str, History] = field(default_factory=dict)
     recent_references: tuple[ColumnProfile, ...] = ()
     same_week: tuple[ColumnProfile, ...] = ()
+    before_recent: tuple[ColumnProfile, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

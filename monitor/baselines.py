@@ -189,11 +189,11 @@ def reference(baseline: Baseline, config: Config, *, store: Store, window: Windo
         span = reference_span(model, window) or span
     kept = _normal(baseline, config, store=store, span=span, window=window)
     columns, segments = _watched(baseline, config, kept, window=window)
-    n_recent = _n_recent(model, baseline.features, kept.usual_rows)
+    n_recent = _n_recent(model, baseline.features, kept)
     if n_recent:
         recent = _recent(baseline, store=store, window=window, n_windows=n_recent)
         columns = {
-            name: _with_recent(column, recent.get(name, ()), kept, config=config, length=model.window)
+            name: _with_recent(column, recent.get(name, ()), kept, config=config, model=baseline.model)
             for name, column in columns.items()
         }
     n_rows = max((column.reference.n for column in columns.values()), default=0)
@@ -319,16 +319,20 @@ def _made_of(
     )
 
 
-def _n_recent(model: ModelConfig, features: Iterable[str], usual_rows: float) -> int:
+def _n_recent(model: ModelConfig, features: Iterable[str], normal: Normal) -> int:
     """How many windows before one are judged together with it at most: 0 where one usually holds enough rows.
 
-    Enough is what is likely to show a PSI of the smallest limit of any feature.
+    Enough is what is likely to show a PSI of the smallest limit of any feature.  Of a rolling baseline, in which they
+    are themselves, half is left to compare them with.
     """
     limits = [alert.get("psi", warn.get("psi")) for warn, alert in map(model.drift.limits, features)]
     enough = FEW_ROWS / max(1e-4, min((limit for limit in limits if limit is not None), default=math.inf))
-    if isinstance(model.baseline, RollingBaseline) or not 0 < usual_rows < enough:
+    if not 0 < normal.usual_rows < enough:
         return 0
-    return min(MAX_WANDER, math.ceil(2 * enough / max(1.0, usual_rows)))
+    most = MAX_WANDER
+    if isinstance(model.baseline, RollingBaseline):
+        most = min(most, max((len(kept) for kept in normal.profiles.values()), default=0) // 2)
+    return min(most, math.ceil(2 * enough / max(1.0, normal.usual_rows)))
 
 
 def _watched(
@@ -388,13 +392,18 @@ def _quiet_windows(baseline: Baseline, *, store: Store, window: Window) -> list[
 
 
 def _with_recent(
-    column: Watched, recent: Sequence[StoredProfile], normal: Normal, *, config: Config, length: str
+    column: Watched, recent: Sequence[StoredProfile], normal: Normal, *, config: Config, model: str
 ) -> Watched:
-    """The column with its windows just before, and with a season what each of them is compared with."""
+    """The column with its windows just before, and with a season what each of them is compared with.
+
+    With a rolling baseline they are compared with the windows before them; seasonal columns have too few of those.
+    """
+    if isinstance(config.models[model].baseline, RollingBaseline):
+        return _with_recent_of_rolling(column, recent, normal)
     if not column.season:
         return replace(column, recent=tuple(_counts(p) for p in recent))
     chosen, _ = normal.seasons[column.name]
-    its = phases(length, [p.window for p in recent], config.zone).get(chosen, ())
+    its = phases(config.models[model].window, [p.window for p in recent], config.zone).get(chosen, ())
     known: list[tuple[ColumnProfile, ColumnProfile]] = []
     for p, phase in zip(reversed(recent), reversed(its), strict=True):
         found = normal.of_phase(column.name, int(phase))
@@ -402,6 +411,16 @@ def _with_recent(
             break
         known.insert(0, (_counts(p), found[0]))
     return replace(column, recent=tuple(c for c, _ in known), recent_references=tuple(r for _, r in known))
+
+
+def _with_recent_of_rolling(column: Watched, recent: Sequence[StoredProfile], normal: Normal) -> Watched:
+    if column.season or not recent:
+        return column
+    kept = normal.profiles.get((column.name, None), ())
+    before = tuple(_counts(p) for p in kept if p.window.start < recent[0].window.start)
+    if len(before) < MIN_WINDOWS:
+        return column
+    return replace(column, recent=tuple(_counts(p) for p in recent), before_recent=before)
 
 
 def _recent(baseline: Baseline, *, store: Store, window: Window, n_windows: int) -> dict[str, list[StoredProfile]]:

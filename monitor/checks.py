@@ -360,6 +360,9 @@ def windows_together(
 
     The tests share ``alpha`` in equal parts.
     """
+    if column.before_recent:
+        reference, worth = merge_all(column.before_recent), float(len(column.before_recent))
+        column = replace(column, reference=reference, reference_windows=worth)
     found: list[Together] = []
     n_windows = 1
     while n_windows <= len(column.recent):

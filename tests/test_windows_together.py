@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from benchmarks import seasons
 from detectors.change import Watched, history_of
 from detectors.profiles import ColumnProfile, merge_all
+from monitor.backtest import Memory, Replay
 from monitor.checks import windows_together
+from monitor.config import Config
+from monitor.models import Verdict, Window
 
 SPEC = seasons.spec_of("x", seasons.BINS)
 ROWS = 1000
@@ -58,3 +63,33 @@ def test_without_windows_enough_to_show_the_limit_nothing_is_said() -> None:
     [today] = days(rng, 1)
     assert windows_together(watched(baseline, days(rng, 1)), today, limit=0.0005, alpha=1e-4, min_rows=100) == []
     assert windows_together(watched(baseline, []), today, limit=0.2, alpha=1e-4, min_rows=100) == []
+
+
+# --- a rolling baseline ------------------------------------------------------------------------------
+
+
+def lived_with_rolling(*, shift: float) -> list[str]:
+    """The verdicts of 40 windows of 60 rows, judged together, after ten days of such hours; half of them shifted."""
+    rng = np.random.default_rng(4)
+    flat = seasons.World({"x": np.repeat(seasons.normal_shares(np.zeros(1)), 168, axis=0)}, np.full(168, 60.0))
+    profiles = seasons.lived(rng, flat, weeks=2, length=seasons.HOUR)[: 10 * 24 + 40]
+    shares = seasons.normal_shares(np.array([shift]))[0]
+    for place in range(10 * 24 + 20, len(profiles)):
+        counts = rng.multinomial(profiles[place].profile.n, shares)
+        profiles[place] = replace(profiles[place], profile=seasons.profile_of(SPEC, counts))
+    start, end = seasons.START + 10 * seasons.DAY, profiles[-1].window.end
+    model = {"table": "t", "time": "at", "window": "1h", "baseline": {"rolling": "10d"}}
+    config = Config.model_validate({"sources": {"main": "sqlite:///x.db"}, "models": {"m": model}})
+    baseline = seasons.baseline_of(profiles, {"x": SPEC}, span=Window(seasons.START, start))
+    replay = Replay(config, "m", baseline, Memory(profiles, []), start=start, end=end)
+    replay.run("rolling")
+    told = [r for window in replay.windows for r in replay.memory.told(window) if r.metric == "psi_accumulated"]
+    assert all(r.n_reference is not None and r.n_reference < 60 * 24 * 10 for r in told)
+    return [r.verdict.value for r in told]
+
+
+def test_small_windows_are_judged_together_against_the_part_of_a_rolling_baseline_before_them() -> None:
+    well, sick = lived_with_rolling(shift=0.0), lived_with_rolling(shift=0.7)
+    assert len(well) >= 30
+    assert set(well) <= {Verdict.OK, Verdict.WARN}
+    assert Verdict.ALERT in sick
