@@ -324,8 +324,8 @@ class Source:
     def read_labels(self, model: ModelConfig, roles: Roles, window: Window, *, now: datetime) -> LabelStream:
         """Stream one row for each prediction of the window, with its label as it was known at `now`.
 
-        Predictions are held in memory by key (narrow columns, some millions of rows at once); labels in a table of their
-        own stream past them.
+        Predictions are held in memory by key (narrow columns, some millions of rows at once), and labels in a table of
+        their own stream past them.
         """
         model = spelled_out(model, roles)
         if model.labels is None:
