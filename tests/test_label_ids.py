@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,8 +15,10 @@ import pytest
 import sqlalchemy as sa
 from databases import write_table
 from test_label_service import BASELINE, DAY, START, closed, log, opened
+from typer.testing import CliRunner
 
 from monitor.checks import Scope
+from monitor.cli import app
 from monitor.config import Config, ModelConfig, SourceConfig
 from monitor.label_ids import judge
 from monitor.models import Check, Verdict, Window
@@ -175,6 +178,10 @@ def test_strangers_are_counted_in_the_row_and_on_the_page(tmp_path: Path) -> Non
     rows = [r for r in service.store.results("model", check=Check.PERFORMANCE) if r.window == last.window]
     noted = next(r.detail["labels"] for r in rows if "labels" in r.detail)
     assert noted["without_prediction"] == last.detail["n_unmatched"]
+    answer = CliRunner().invoke(app, ["status", "-c", str(tmp_path / "config.yaml"), "--json"])
+    [model] = json.loads(answer.stdout)["models"]
+    assert model["odd_labels"]["without_prediction"] == last.detail["n_unmatched"]
+    assert model["labels_unmatched"] == last.detail["what"]
     # Labels that land later make it a new revision: what was looked up is kept.
     assert run_due(service, now=now + 8 * DAY, worker="test").errors == []
     rows = [r for r in service.store.results("model", check=Check.PERFORMANCE) if r.window == last.window]
