@@ -297,10 +297,16 @@ class ScoreLabelCounter:
     """Counts scores, decisions and labels batch by batch, in bounded memory.
 
     The counts do not depend on the order of the rows nor on how they were cut into batches.
+
+    Parameters
+    ----------
+    max_scores
+        Distinct scores that are kept; more are rounded into cells of equal width.
     """
 
-    def __init__(self, *, buffer_rows: int = 2**20) -> None:
+    def __init__(self, *, buffer_rows: int = 2**20, max_scores: int = MAX_SCORES) -> None:
         self._counts = empty()
+        self._max_scores = max_scores
         self._pending: list[tuple[FloatArray, npt.NDArray[np.int8]]] = []
         self._pending_rows = 0
         self._buffer_rows = buffer_rows
@@ -329,7 +335,7 @@ class ScoreLabelCounter:
         score = np.concatenate([part for part, _ in self._pending])
         code = np.concatenate([part for _, part in self._pending])
         self._pending, self._pending_rows = [], 0
-        self._counts = merge(self._counts, _count_rows(score, code))
+        self._counts = _bounded(merge(self._counts, _count_rows(score, code)), self._max_scores)
 
     def counts(self) -> ScoreLabels:
         """What has been counted so far."""

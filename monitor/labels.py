@@ -207,7 +207,7 @@ def count(
     delays: list[DelayCounts | None] = [None] * pieces
     of_segments: dict[str, DelayCounts] = {}
     newest = np.nan
-    split = [ScoreLabelCounter(buffer_rows=2**16) for _ in range(pieces)] if pieces > 1 else []
+    split = [ScoreLabelCounter(buffer_rows=2**13, max_scores=2**12) for _ in range(pieces)] if pieces > 1 else []
     for batch in stream:
         rows = _rows(batch, window=window, grid=grid)
         parts[None].update(rows, slice(None))
@@ -256,9 +256,12 @@ def _split_scores(split: Sequence[ScoreLabelCounter], rows: _Rows, *, window: Wi
         return
     part = (rows.times - window.start.timestamp()) / window.length.total_seconds() * len(split)
     place = np.where(rows.never, -1, np.clip(part.astype(np.int64), 0, len(split) - 1))
-    for piece in np.unique(place[place >= 0]).tolist():
-        mine = np.flatnonzero(place == piece)
-        split[piece].update(rows.scores[mine], rows.decisions[mine], rows.labels[mine])
+    order = np.argsort(place, kind="stable")
+    ends = np.searchsorted(place[order], np.arange(len(split) + 1))
+    for piece, first, last in zip(split, ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+        if last > first:
+            mine = order[first:last]
+            piece.update(rows.scores[mine], rows.decisions[mine], rows.labels[mine])
 
 
 def _count_pieces(delays: list[DelayCounts | None], rows: _Rows, *, window: Window, now: datetime, grid: Grid) -> None:

@@ -224,6 +224,27 @@ def test_order_and_cutting_change_nothing() -> None:
     assert (one.value, one.p_value) == (other.value, other.p_value)
 
 
+def test_windows_that_are_kept_roughly_show_the_same_wander() -> None:
+    rng = np.random.default_rng(14)
+    parts, rough = [], []
+    for _ in range(12):
+        score, p = restless(rng, 20_000)
+        label = rng.random(20_000) < p
+        exact, small = ScoreLabelCounter(), ScoreLabelCounter(buffer_rows=3000, max_scores=2**12)
+        for counter in (exact, small):
+            counter.update(score, None, label)
+        parts.append(exact.counts())
+        rough.append(small.counts().coarsen(200))
+    assert len(small.counts().scores) <= 2**12
+    assert (small.counts().n, small.counts().n_positive) == (parts[-1].n, parts[-1].n_positive)
+    now = labelled(rng, restless, 20_000)
+    one, other = (CalibrationBaseline(merge_all(parts), windows).compare(now) for windows in (parts, rough))
+    assert one is not None
+    assert other is not None
+    assert other.overdispersion == pytest.approx(one.overdispersion, rel=0.05)
+    assert other.p_value == pytest.approx(one.p_value, rel=0.2)
+
+
 def test_scores_that_the_baseline_never_saw_take_no_part() -> None:
     rng = np.random.default_rng(10)
     baseline = learned(rng, normal(), 500)
