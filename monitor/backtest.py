@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 from detectors import planted
 from detectors.calibration_drift import CalibrationBaseline
 from detectors.classification import Measure, performance
+from detectors.effective_size import MIN_WINDOWS
 from detectors.multiclass import ClassCounts
 from detectors.multivariate import Correlations
 from detectors.profiles import CategoricalProfile, Column, ColumnProfile, NumericProfile, NumericSpec, merge_all
@@ -235,6 +236,11 @@ def _under(baseline: Baseline, config: Config, memory: Memory) -> tuple[Baseline
                 notes.append(f"baseline {wanted.start:%Y-%m-%d} … {wanted.end:%Y-%m-%d}: from stored windows, old bins")
             else:
                 notes.append("the new baseline's windows are not stored: today's baseline is kept")
+    if model.entity and int(baseline.detail.get("windows", 1)) < MIN_WINDOWS:
+        notes.append(
+            f"`entity` needs the rows: until there are {MIN_WINDOWS} windows, rows count as independent here, "
+            "so that more pages are shown than there would be"
+        )
     lengths = {window.length for window in memory.windows}
     if isinstance(model.window, str) and len(lengths) == 1:
         try:

@@ -319,6 +319,12 @@ def _made_of(
     )
 
 
+def knows_wander(column: Column) -> bool:
+    """Whether enough windows show how far a column wanders; else an entity key says what its rows are worth."""
+    history = getattr(column, "history", None)
+    return history is not None and len(history) >= MIN_WINDOWS
+
+
 def _n_recent(model: ModelConfig, features: Iterable[str], normal: Normal) -> int:
     """How many windows before one are judged together with it at most: 0 where one usually holds enough rows.
 

@@ -14,6 +14,7 @@ from detectors import DETECTORS, quality
 from detectors.beyond import Beyond, beyond_range
 from detectors.change import ChangeTest, Watched, change, share_test
 from detectors.display import what_changed
+from detectors.effective_size import MIN_WINDOWS
 from detectors.intervals import Interval
 from detectors.ks import ks_p_value
 from detectors.profiles import (
@@ -137,6 +138,9 @@ def _of_segment(column: Column, reference: ColumnProfile, segment: str) -> Colum
     if not isinstance(column, Watched):
         return column.with_reference(reference)
     history = column.segments.get(segment)
+    known, whole = 0 if history is None else len(history), column.history
+    if known < MIN_WINDOWS and whole is not None and whole.entities is not None:
+        history = whole  # what rows of one entity are worth, as of all rows
     return replace(column, reference=reference, history=history, season="", recent=(), same_week=(), n_columns=None)
 
 

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, cast
 
-from detectors.effective_size import MIN_WINDOWS
 from detectors.multivariate import Correlations
 from detectors.profiles import CategoricalProfile, NumericProfile, spec_to_bytes
 from monitor import alerting, baselines, checks, incidents, joint, schedule, usual
@@ -368,8 +367,7 @@ def _lacks(counts: WindowCounts, stored: Sequence[Result]) -> bool:
 
 
 def _knows_wander(reference: Reference) -> bool:
-    histories = [getattr(column, "history", None) for column in reference.columns.values()]
-    return all(history is not None and len(history) >= MIN_WINDOWS for history in histories)
+    return all(baselines.knows_wander(column) for column in reference.columns.values())
 
 
 def _freshness(scope: checks.Scope, stored: Sequence[Result]) -> list[Result]:

@@ -159,7 +159,11 @@ def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
         except NoBaselineError as missing:
             return without_baseline(scope, mark, str(missing))
         known = {name: spec for name, spec in baseline.specs().items() if baselines.is_readable(name, roles)}
-        there = source.count_there(model, roles, claim.window, known, now=now)
+        reference = baselines.reference(baseline, service.config, store=service.store, window=claim.window)
+        # What rows of one entity are worth can only be seen in rows that are read.
+        needed = {n for n in known if not baselines.knows_wander(reference.columns[n])} if model.entity else set()
+        by_source = {name: spec for name, spec in known.items() if name not in needed}
+        there = source.count_there(model, roles, claim.window, by_source, now=now)
         here = {name: spec for name, spec in known.items() if name not in there}
         read = source.read_inputs(model, roles, claim.window, now=now, columns=list(here) if there else None)
         counts, together, groups = passes.count(
@@ -172,7 +176,6 @@ def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
         counts.columns |= there
         beside = [] if Job.LABELS in schedule.jobs(model, roles) else versions(source, scope, roles, now=now)
         top = checks.top_features(service.importance(claim.model, source), model.drift.top)
-    reference = baselines.reference(baseline, service.config, store=service.store, window=claim.window)
     worth = entities.told_by(reference.columns, groups, baseline.detail.get("entity_effects", {}))
     reference = replace(reference, columns=worth)
     results = [

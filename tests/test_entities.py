@@ -17,11 +17,15 @@ from benchmarks.streams import BINS
 from detectors.change import ChangeTest, History, Watched, change
 from detectors.effective_size import Entities, measure
 from detectors.profiles import CategoricalSpec, Column, NumericSpec
+from monitor.checks import Scope, segment_drift
+from monitor.config import Config
 from monitor.config_file import load
 from monitor.counting import ENTITY, count
 from monitor.entities import GROUPS, Grouped, effects, told_by
+from monitor.models import Window
 from monitor.run import run_due
 from monitor.service import Service
+from monitor.sources import Source
 from monitor.store import Store
 
 SPEC = spec_of(BINS)
@@ -138,6 +142,27 @@ def test_windows_that_show_it_all_are_believed_before_the_key() -> None:
     assert profile_of(SPEC, windows[0]).n == 1100
 
 
+def test_segments_take_over_what_the_rows_of_all_are_worth() -> None:
+    rng = np.random.default_rng(10)
+    p_values = []
+    config = Config.model_validate(
+        {"sources": {"main": "sqlite:///x.db"}, "models": {"m": {"table": "t", "time": "at"}}}
+    )
+    scope = Scope("m", config.models["m"], Window(DAY, DAY + timedelta(days=1)), 0)
+    for key in (True, False):
+        before, now, part = rows(rng, 10_000, 1), rows(rng, 4000, 10), rows(rng, 2000, 10)
+        sides = [count([batch], {"x": SPEC}).columns["x"] for batch in (before, part)]
+        column: Column = Column("x", SPEC, sides[0])
+        if key:
+            column = told_by({"x": column}, grouped([now]).measure(), effects(grouped([before]).measure()))["x"]
+        found = segment_drift(scope, {"x": column}, {"land=DE": {"x": sides[0]}}, {"land=DE": {"x": sides[1]}})
+        [psi] = [r for r in found if r.metric == "psi"]
+        assert ("entity_groups" in psi.detail) is key
+        p_values.append(psi.p_value)
+    assert p_values[0] > 0.001
+    assert p_values[1] < 1e-4
+
+
 CONFIG = """
 store: sqlite:///{folder}/store.db
 sources: {{main: "sqlite:///{folder}/log.db"}}
@@ -155,8 +180,16 @@ DAY = datetime(2026, 3, 2, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("entity", ["customer", "[customer, land]", "null"])
-def test_the_first_window_against_a_table_knows_its_customers(tmp_path: Path, entity: str) -> None:
-    rng = np.random.default_rng(8)
+def test_the_first_window_against_a_table_knows_its_customers(
+    tmp_path: Path, entity: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, asked = np.random.default_rng(8), []
+
+    def count_there(self: Source, *args: Any, now: datetime) -> dict[str, Any]:
+        asked.append(sorted(args[3]))
+        return {}
+
+    monkeypatch.setattr(Source, "count_there", count_there)
     url = f"sqlite:///{tmp_path}/log.db"
     kinds: dict[str, Any] = {"id": sa.Text, "at": sa.Text, "customer": sa.Integer, "land": sa.Text, "income": sa.Float}
     training = [
@@ -185,6 +218,7 @@ def test_the_first_window_against_a_table_knows_its_customers(tmp_path: Path, en
         baseline = store.baseline("m")
     assert baseline is not None
     assert psi.p_value is not None
+    assert ["income" in names for names in asked] == [entity == "null"]  # entities are only seen in rows that are read
     if entity == "null":
         assert "independent" in psi.detail["assumes"]
         assert psi.p_value < 0.01
