@@ -71,7 +71,7 @@ calibrate: $(READY)
 	$(BIN)/python benchmarks/calibrate.py
 
 delay: $(READY)
-	$(BIN)/python -m benchmarks.delay --write
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.delay --write
 	$(BIN)/python -m benchmarks.delay_scores --write
 
 bench: $(READY)
