@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import scipy
 
 from detectors.profiles import FloatArray
@@ -73,29 +75,83 @@ def completeness_ahead(
     return _quantiles(centre, spread, weight, size, level=level)
 
 
+@dataclass(frozen=True, eq=False)
+class Ahead:
+    """What to expect of a value: a mixture of normals with these means, standard deviations and weights."""
+
+    centre: FloatArray
+    spread: FloatArray
+    weight: FloatArray
+
+    @classmethod
+    def of_next(cls, values: npt.ArrayLike, variances: npt.ArrayLike, *, unlike: float = 1.0) -> Ahead:
+        """What earlier groups, oldest first and one after the other, let expect of the next.
+
+        Of each a value, such as log-odds or a log pace, and the variance that it has by chance; the law is that of
+        :func:`completeness_ahead` without a trend, and for groups that are more alike: ``unlike`` times ``_ALIKE``.
+        """
+        value = np.asarray(values, dtype=np.float64)
+        variance, gaps = np.asarray(variances, dtype=np.float64), np.ones(len(value) - 1)
+        priors = _half_normal(unlike * _ALIKE[0]), _half_normal(unlike * _ALIKE[1])
+        return cls(*_forecast(value, variance, gaps, 1.0, priors=priors, trend=False))
+
+    def below(self, value: float, variance: float) -> float:
+        """The probability that the next value, which has this variance by chance, is below ``value``."""
+        spread = np.sqrt(self.spread**2 + variance)
+        return float(scipy.special.ndtr((value - self.centre) / spread) @ self.weight)
+
+    def p_value(self, value: float, variance: float) -> float:
+        """How likely a next value at least as far out is, on either side."""
+        away = (value - self.centre) / np.sqrt(self.spread**2 + variance)
+        return min(1.0, 2 * min(float(scipy.special.ndtr(side) @ self.weight) for side in (away, -away)))
+
+    def quantile(self, share: float, variance: float) -> float:
+        """The value below which the next one is with probability ``share``."""
+        spread = np.sqrt(self.spread**2 + variance)
+        low, high = float((self.centre - 8 * spread).min()), float((self.centre + 8 * spread).max())
+        for _ in range(50):
+            middle = (low + high) / 2
+            low, high = (low, middle) if self.below(middle, variance) >= share else (middle, high)
+        return high
+
+
 # --- the law of groups -------------------------------------------------------------------------------
 
 _SPREADS = np.array([0.01, 0.02, 0.04, 0.08, 0.14, 0.22, 0.32, 0.45, 0.65, 0.9, 1.3, 2.0])
+_BOUNDS = np.concatenate([[0.0], np.sqrt(_SPREADS[:-1] * _SPREADS[1:]), [np.inf]])
 _SLOPES = np.array([0.0, 0.01, 0.03, 0.1])
 _OF_SLOPES = np.array([0.55, 0.15, 0.15, 0.15])
 _GROUPS, _STEPS = 0.5, 0.3
 """Scales of the half-Cauchy priors: that odds differ between groups by a factor of e^0.5, and move by e^0.3 a group, is
 nothing unheard of."""
+_ALIKE = (0.1, 0.05)
+"""The same of weeks of one log at the same age, and half-normal: odds do not differ by a factor of e^0.4."""
 
 
 def _half_cauchy(scale: float) -> FloatArray:
     """The prior mass of each of ``_SPREADS``, as the middles of spans."""
-    bounds = np.concatenate([[0.0], np.sqrt(_SPREADS[:-1] * _SPREADS[1:]), [np.inf]])
-    return np.asarray(np.diff(2 / np.pi * np.arctan(bounds / scale)), dtype=np.float64)
+    return np.asarray(np.diff(2 / np.pi * np.arctan(_BOUNDS / scale)), dtype=np.float64)
+
+
+def _half_normal(scale: float) -> FloatArray:
+    return np.asarray(np.diff(scipy.special.erf(_BOUNDS / scale / np.sqrt(2))), dtype=np.float64)
 
 
 def _forecast(
-    odds: FloatArray, chance: FloatArray, gaps: FloatArray, ahead: float
+    odds: FloatArray,
+    chance: FloatArray,
+    gaps: FloatArray,
+    ahead: float,
+    *,
+    priors: tuple[FloatArray, FloatArray] | None = None,
+    trend: bool = True,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Mean and standard deviation of the next log-odds at each point of the grid, and the point's weight."""
-    groups, steps, slopes = (part.ravel() for part in np.meshgrid(_SPREADS**2, _SPREADS**2, _SLOPES**2, indexing="ij"))
-    prior = _half_cauchy(_GROUPS)[:, None, None] * _half_cauchy(_STEPS)[None, :, None] * _OF_SLOPES
-    log_weight = np.log(prior).ravel()
+    possible, of_slopes = (_SLOPES, _OF_SLOPES) if trend else (np.zeros(1), np.ones(1))
+    groups, steps, slopes = (part.ravel() for part in np.meshgrid(_SPREADS**2, _SPREADS**2, possible**2, indexing="ij"))
+    of_groups, of_steps = priors or (_half_cauchy(_GROUPS), _half_cauchy(_STEPS))
+    prior = of_groups[:, None, None] * of_steps[None, :, None] * of_slopes
+    log_weight = np.log(np.maximum(prior, 1e-300)).ravel()
     level, slope = np.zeros_like(groups), np.zeros_like(groups)
     of_level, of_both, of_slope = np.full_like(groups, 9.0), np.zeros_like(groups), slopes.copy()
 

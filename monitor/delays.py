@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import reduce
 from statistics import quantiles
@@ -106,11 +106,11 @@ def _lateness(scope: Scope, windows: Sequence[tuple[Window, DelayCounts]], *, no
     if change.p_value <= CHANCE and size >= math.log1p(limits.warn):
         verdict = Verdict.ALERT if size >= math.log1p(limits.alert) else Verdict.WARN
     threshold = 1 + (limits.warn if verdict is Verdict.WARN else limits.alert)
-    which = "positive" if change.label else "negative"
+    which = {None: "all", 0: "negative", 1: "positive"}[change.label]
     detail: dict[str, object] = {"class": which, "n": change.n}
     if scope.model.labels is not None and scope.model.labels.task != "binary":
-        which, detail = "", {"n": change.n}
-    words = f"{which} labels take {change.factor:.2f} times as long as before".strip()
+        which, detail = "all", {"n": change.n}
+    words = f"{'' if which == 'all' else which} labels take {change.factor:.2f} times as long as before".strip()
     if verdict is not Verdict.OK:
         detail["what"] = words
     return _result(
@@ -120,25 +120,44 @@ def _lateness(scope: Scope, windows: Sequence[tuple[Window, DelayCounts]], *, no
 
 
 def lateness_of(windows: Sequence[tuple[Window, DelayCounts]], *, now: datetime) -> DelayChange | None:
-    """The newest quarter of the windows against the others; ``None`` where these are fewer than four."""
+    """The newest quarter of the windows, and the stretch before it, against the others; ``None`` where these are few.
+
+    The newest stretch shows first that fewer labels have landed than usual; in the one before it more have, which tells
+    how fast those of either class come.
+    """
     n_recent = step = max(3, len(windows) // 4)
     # The last group of short windows is often not full yet.
     week = round(timedelta(days=7) / max(window.length for window, _ in windows)) if windows else 0
     if week > 1 and len(windows) >= 4 * week:
         n_recent, step = max(n_recent // week, 1) * week, week
         windows = windows[len(windows) % week :]
-    counts = [each for _, each in windows]
-    first = len(counts) - n_recent
+    first = len(windows) - n_recent
     if first < 4:
         return None
-    older = counts[:first]
-    ages = [(now - window.end).total_seconds() for window, _ in windows[first:]]
+    found = [_change_at(windows, first, n_recent, step, now=now)]
+    if first - step >= MIN_GROUPS * step:
+        found.append(_change_at(windows, first - step, n_recent, step, now=now))
+    told = [replace(each, p_value=min(1.0, len(found) * each.p_value)) for each in found if each is not None]
+    return min(told, key=lambda change: change.p_value, default=None)
+
+
+def _change_at(
+    windows: Sequence[tuple[Window, DelayCounts]], first: int, length: int, step: int, *, now: datetime
+) -> DelayChange | None:
+    """The ``length`` windows from ``first`` on against stretches before them, each as it was when it was as young."""
+    counts = [each for _, each in windows]
+    ages = [(now - window.end).total_seconds() for window, _ in windows[first : first + length]]
 
     def stretch(start: int) -> DelayCounts:
         return reduce(merge, (known_by(each, age) for each, age in zip(counts[start:], ages, strict=False)))
 
-    earlier = [stretch(start) for start in range(first - n_recent, -1, -step)]
-    return delay_change(stretch(first), learn(reduce(merge, older), windows=older), earlier=earlier)
+    last = first - length
+    earlier = [stretch(start) for start in range(last % step, last + 1, step)]
+    # A change in the stretch just before would teach what is usual.
+    earlier = earlier[:-1] if len(earlier) > MIN_GROUPS else earlier
+    older = counts[:first]
+    law = learn(reduce(merge, older), windows=older if len(earlier) < MIN_GROUPS else ())
+    return delay_change(stretch(first), law, earlier=earlier)
 
 
 def _outage(
