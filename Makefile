@@ -72,6 +72,7 @@ calibrate: $(READY)
 
 delay: $(READY)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.delay --write
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.lateness --write
 	$(BIN)/python -m benchmarks.delay_scores --write
 
 bench: $(READY)

@@ -655,7 +655,15 @@ def _findings(scope: Scope, counted: Counted, known: Known, *, store: Store, now
 def findings(
     scope: Scope, landed: Landed, late: Lateness | None, *, store: Store, newest: datetime | None, now: datetime
 ) -> list[Result]:
-    """Whether labels come as they used to, said once, when the window is first looked at: it is about that moment."""
+    """Whether labels come as they used to, said once, when the window is first looked at: it is about that moment.
+
+    Nothing is said of a window from before the log began.
+    """
+    begun = late is not None and any(
+        each.start < scope.window.end and counts.predictions.any() for each, counts in late.windows
+    )
+    if not begun and not landed.predictions.any():
+        return []
     feature = column_of(scope.model, LABELS)
     if scope.revision:
         stored = store.results(scope.name, feature=feature, start=scope.window.start, end=scope.window.end)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from detectors.delay_counts import DelayCounts, age_edges, count_delays
 from detectors.posterior import Landed
 from monitor.config import ModelConfig
 from monitor.delays import labels_expected
-from monitor.labels import DELAYS, Grid, lateness
+from monitor.labels import DELAYS, Grid, findings, lateness
 from monitor.models import StoredProfile, Window
 from monitor.store import Store
 
@@ -100,3 +102,12 @@ def test_a_replay_learns_from_what_was_known_then(tmp_path: Path) -> None:
     for age in (1, 3, 6, 10):
         first, second = (law.law.completeness(age * 86400.0, 0) for law in laws)
         assert second.share == pytest.approx(first.share, abs=3 * np.sqrt(first.log_variance) * first.share)
+
+
+def test_nothing_is_said_of_labels_before_the_log_began() -> None:
+    log = Log(3)
+    late: Any = SimpleNamespace(windows=[(log.window(day), log.counts(day, 40.0)) for day in range(5, 30)])
+    nothing = Landed(np.array([3600.0]), np.zeros((1, 1), np.int64), np.zeros((1, 1, 2), np.int64), np.array([2]))
+    before = cast("Any", SimpleNamespace(window=log.window(2)))
+    for each in (None, late):
+        assert findings(before, nothing, each, store=cast("Any", None), newest=START, now=START + 40 * DAY) == []
