@@ -136,10 +136,9 @@ class Folder:
         """Stream the rows of a scan; a joined table is looked up for each batch's keys."""
         dataset = self._dataset(scan.relation)
         keep = self._last_rows(dataset, scan) if scan.dedupe else None
-        own = {name: read.column for name, read in scan.reads.items() if not read.joined}
-        columns = {name: ds.field(column) for name, column in own.items()}
+        columns = {name: read.column for name, read in scan.reads.items() if not read.joined}
         if scan.join:
-            columns |= {f"__left{i}__": ds.field(column) for i, column in enumerate(scan.join.left)}
+            columns |= {f"__left{i}__": column for i, column in enumerate(scan.join.left)}
         condition = self._filter(scan, dataset.schema)
         for batch in self._raw(self._coded(dataset, scan), columns, condition, keep=keep, bounds=_all_bounds(scan)):
             cut = batch.slice(0, scan.limit) if scan.limit is not None else batch
@@ -148,7 +147,7 @@ class Folder:
     def _raw(
         self,
         dataset: ds.Dataset,
-        columns: dict[str, Any],
+        columns: dict[str, str],
         condition: Any,
         *,
         keep: Any = None,
@@ -171,8 +170,8 @@ class Folder:
         """
         if scan.span is None:
             raise ValueError("without a time there is no last row")
-        columns = {f"__key{i}__": ds.field(name) for i, name in enumerate(scan.dedupe)}
-        columns[scan.span.time.column] = ds.field(scan.span.time.column)
+        columns = {f"__key{i}__": name for i, name in enumerate(scan.dedupe)}
+        columns[scan.span.time.column] = scan.span.time.column
         parts = list(self._raw(dataset, columns, self._filter(scan, dataset.schema), bounds=_all_bounds(scan)))
         if not parts:
             return None
@@ -197,8 +196,7 @@ class Folder:
         names = {name: read.column for name, read in scan.reads.items() if read.joined}
         left = [normal.whole_text(normal.storage(batch.column(f"__left{i}__"))) for i in range(len(join.left))]
         dataset = self._dataset(join.relation)
-        columns = {name: ds.field(column) for name, column in names.items()}
-        columns |= {f"__right{i}__": ds.field(column) for i, column in enumerate(join.right)}
+        columns = names | {f"__right{i}__": column for i, column in enumerate(join.right)}
         entities = list(zip(*(part.to_pylist() for part in left), strict=True))
         probe = replace(
             scan, relation=join.relation, span=None, upto=None, keys=(join.right, list(dict.fromkeys(entities)))
@@ -220,7 +218,7 @@ class Folder:
         dataset = self._dataset(scan.relation)
         count, low, high = 0, None, None
         condition = self._filter(scan, dataset.schema)
-        for batch in self._raw(dataset, {"v": ds.field(time)}, condition, bounds=_all_bounds(scan)):
+        for batch in self._raw(dataset, {"v": time}, condition, bounds=_all_bounds(scan)):
             count += batch.num_rows
             found = pc.min_max(normal.storage(batch.column("v"))).as_py()
             if found["min"] is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from monitor.sources.batches import batch_rows
 from monitor.sources.shapes import Scan
 
 _SLAB = 500
+_NARROW = 16
 WIDE = 1000
 """With more columns than this a row group is read some columns at a time, and what was set free is given back."""
 _HELD_VALUES = 1 << 25
@@ -41,32 +42,53 @@ def parquet_format(scan: Scan, schema: pa.Schema) -> ds.ParquetFileFormat:
 
 
 def stream(
-    dataset: ds.Dataset, columns: dict[str, Any], condition: Any, *, bounds: Sequence[Bounds] | None
+    dataset: ds.Dataset, columns: Mapping[str, str], condition: Any, *, bounds: Sequence[Bounds] | None
 ) -> Iterator[pa.RecordBatch]:
     """The rows that pass ``condition``, file by file and row group by row group, in their order.
 
     Parameters
     ----------
+    columns
+        Under which name each column is given.
     bounds
         What ``condition`` says, where that is between what columns lie: row groups that lie within are read unfiltered,
         which saves copying every column.  ``None``: it says more.
     """
+    fields = {name: ds.field(column) for name, column in columns.items()}
     for fragment in dataset.get_fragments(filter=condition):
         for part, n_rows in _parts(fragment, condition, dataset.schema):
             if n_rows is not None and len(columns) > WIDE and n_rows * len(columns) <= _HELD_VALUES:
-                yield from _wide_rows(part, columns, condition, dataset.schema, n_rows=n_rows)
+                yield from _wide_rows(part, fields, condition, dataset.schema, n_rows=n_rows)
                 release()
                 continue
             covered = bounds is not None and n_rows is not None and all(_covers(each, part) for each in bounds)
+            if covered and _is_plain(columns) and part.physical_schema.equals(dataset.schema):
+                yield from _as_it_is(part, columns, n_rows=n_rows)
+                continue
             yield from part.to_batches(
                 schema=dataset.schema,
-                columns=columns,
+                columns=fields,
                 filter=None if covered else condition,
                 batch_size=batch_rows(len(columns), n_rows),
                 batch_readahead=1,
                 fragment_readahead=1,
                 fragment_scan_options=_OPTIONS if isinstance(part, ds.ParquetFileFragment) else None,
             )
+
+
+def _is_plain(columns: Mapping[str, str]) -> bool:
+    """Whether they are few, so that what the scanner costs shows, and none is named as a nested one would be."""
+    return 0 < len(columns) <= _NARROW and not any("." in column for column in columns.values())
+
+
+def _as_it_is(part: ds.Fragment, columns: Mapping[str, str], *, n_rows: int | None) -> Iterator[pa.RecordBatch]:
+    """A row group of which every row is wanted, and nothing has to be cast: decoded without the dataset's scanner."""
+    wanted = list(dict.fromkeys(columns.values()))
+    with pq.ParquetFile(part.path, filesystem=part.filesystem, metadata=part.metadata, pre_buffer=False) as file:
+        groups = [group.id for group in part.row_groups]
+        for batch in file.iter_batches(batch_rows(len(columns), n_rows), row_groups=groups, columns=wanted):
+            arrays = [batch.column(column) for column in columns.values()]
+            yield pa.RecordBatch.from_arrays(arrays, names=list(columns))
 
 
 def _wide_rows(
