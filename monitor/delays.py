@@ -146,7 +146,9 @@ def _change_at(
 ) -> DelayChange | None:
     """The ``length`` windows from ``first`` on against stretches before them, each as it was when it was as young."""
     counts = [each for _, each in windows]
-    ages = [(now - window.end).total_seconds() for window, _ in windows[first : first + length]]
+    # What was counted some time ago says what had landed by then, and no more.
+    seen = [min(now.timestamp(), each.as_of or now.timestamp()) for each in counts]
+    ages = [at - window.end.timestamp() for at, (window, _) in zip(seen, windows, strict=True)][first : first + length]
 
     def stretch(start: int) -> DelayCounts:
         return reduce(merge, (known_by(each, age) for each, age in zip(counts[start:], ages, strict=False)))
