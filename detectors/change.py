@@ -24,7 +24,7 @@ from detectors.profiles import (
     NumericProfile,
 )
 from detectors.quality import is_constant
-from detectors.statistic import MIN_EXPECTED, bins_of, probability
+from detectors.statistic import MIN_EXPECTED, binned, bins_of, probability
 
 Part = Literal["values", "level", "missing", "new"]
 
@@ -54,7 +54,7 @@ class History:
 
     bins: IntArray
     groups: IntArray | None = None
-    windows: tuple[NumericProfile, ...] = ()
+    windows: Sequence[NumericProfile] = ()
     constant: bool = False
     entities: Entities | None = None
 
@@ -97,8 +97,8 @@ class Watched(Column):
     n_columns: float | None = None
     segments: Mapping[str, History] = field(default_factory=dict)
     recent_references: tuple[ColumnProfile, ...] = ()
-    same_week: tuple[ColumnProfile, ...] = ()
-    before_recent: tuple[ColumnProfile, ...] = ()
+    same_week: Sequence[ColumnProfile] = ()
+    before_recent: Sequence[ColumnProfile] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -417,7 +417,7 @@ def history_of(
     """The history that these profiles of successive windows make."""
     if not profiles:
         return History(np.zeros((0, 1), dtype=np.int64))
-    bins = np.array([bins_of(spec, profile, profile).reference for profile in profiles], dtype=np.int64)
+    bins = np.array([binned(spec, profile) for profile in profiles], dtype=np.int64)
     flat = any(is_constant(spec, profile, min_rows=min_rows) for profile in profiles)
     numeric = tuple(profile for profile in profiles if isinstance(profile, NumericProfile))
     return History(bins, groups, numeric, flat)

@@ -13,6 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,11 @@ class NumericSpec:
     @property
     def n_cells(self) -> int:
         return 2 * len(self.edges) + 1
+
+    @cached_property
+    def heavy(self) -> IntArray:
+        """Places of the edges with slack."""
+        return np.flatnonzero(self.slack)
 
 
 def no_slack(n_edges: int) -> FloatArray:
@@ -363,6 +369,7 @@ _NUMERIC, _THINNED, _CATEGORICAL, _NUMERIC_SPEC, _CATEGORICAL_SPEC = b"N", b"T",
 _VERSION = 1
 _NUMERIC_HEAD = struct.Struct("<4Q6d")
 _COUNT = struct.Struct("<Q")
+_PLANES = struct.Struct("<QB")
 
 
 def to_bytes(profile: ColumnProfile) -> bytes:
@@ -415,7 +422,7 @@ def from_bytes(blob: bytes) -> ColumnProfile:
 
 
 def _read_cells(reader: _Reader) -> IntArray:
-    on_edges, between = reader.planes(), reader.planes()
+    on_edges, between = reader.small_planes(), reader.small_planes()
     cells = np.empty(len(on_edges) + len(between), dtype=np.int64)
     cells[1::2], cells[0::2] = on_edges, between
     return cells
@@ -503,14 +510,23 @@ class _Reader:
         return part
 
     def unpack(self, shape: struct.Struct) -> tuple[Any, ...]:
-        return shape.unpack(self.take(shape.size))
+        told = shape.unpack_from(self._data, self._at)
+        self._at += shape.size
+        return told
 
     def planes(self) -> IntArray:
-        length = _COUNT.unpack(self.take(8))[0]
-        n_planes = self.take(1)[0]
-        data = np.frombuffer(self.take(length * n_planes), dtype=np.uint8).reshape(n_planes, length)
+        return np.asarray(self.small_planes(), dtype=np.int64)
+
+    def small_planes(self) -> npt.NDArray[Any]:
+        """The integers in as few bytes as hold them: for who copies them anyway."""
+        length, n_planes = self.unpack(_PLANES)
+        data = np.frombuffer(self._data, dtype=np.uint8, count=length * n_planes, offset=self._at)
+        self._at += length * n_planes
         if n_planes == 1:
-            return np.asarray(data[0], dtype=np.int64)
+            return data
+        data = data.reshape(n_planes, length)
+        if n_planes == 2:
+            return np.asarray(data[0] + (data[1].astype(np.uint16) << np.uint16(8)))
         numbers = np.zeros(length, dtype=np.uint64)
         for place in range(n_planes):
             numbers |= data[place].astype(np.uint64) << np.uint64(8 * place)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import numpy as np
-
 from detectors.profiles import (
     CategoricalProfile,
     CategoricalSpec,
@@ -36,9 +34,7 @@ def _one_number(spec: NumericSpec, profile: NumericProfile, present: int) -> boo
     if profile.minimum == profile.maximum:
         return True
     # A heavy value may wobble within its slack (a float32 round trip) and still be one value.
-    on_edges = profile.cells[1::2]
-    place = int(np.argmax(on_edges)) if len(on_edges) else 0
-    return bool(int(on_edges[place]) == present and spec.slack[place] > 0)
+    return bool((profile.cells[2 * spec.heavy + 1] == present).any()) if len(spec.heavy) else False
 
 
 def became_constant(spec: ColumnSpec, reference: ColumnProfile, current: ColumnProfile, *, min_rows: int = 30) -> bool:

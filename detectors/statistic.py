@@ -113,18 +113,25 @@ def bins_of(spec: ColumnSpec, reference: ColumnProfile, current: ColumnProfile) 
             raise ProfileError("the profiles were counted over other categories than the spec's")
         kinds: list[Kind] = ["value"] * len(spec.categories)
         return Bins(
-            np.append(reference.counts, [reference.unseen, reference.missing]),
-            np.append(current.counts, [current.unseen, current.missing]),
+            binned(spec, reference),
+            binned(spec, current),
             [*kinds, "unseen", "missing"],
         )
     spec, reference, current = numeric_pair(spec, reference, current)
-    starts = spec.bins[:-1]
-    kinds = ["value"] * len(starts)
-    return Bins(
-        np.append(np.add.reduceat(reference.cells, starts), reference.missing),
-        np.append(np.add.reduceat(current.cells, starts), current.missing),
-        [*kinds, "missing"],
-    )
+    kinds = ["value"] * (len(spec.bins) - 1)
+    return Bins(binned(spec, reference), binned(spec, current), [*kinds, "missing"])
+
+
+def binned(spec: ColumnSpec, profile: ColumnProfile) -> IntArray:
+    """Rows of one profile, which was counted over ``spec``, in the bins of :func:`bins_of`."""
+    if isinstance(spec, NumericSpec) and isinstance(profile, NumericProfile):
+        counts = np.empty(len(spec.bins), dtype=np.int64)
+        np.add.reduceat(profile.cells, spec.bins[:-1], out=counts[:-1])  # thinning keeps the edges of bins
+        counts[-1] = profile.missing
+        return counts
+    if isinstance(spec, CategoricalSpec) and isinstance(profile, CategoricalProfile):
+        return np.append(profile.counts, [profile.unseen, profile.missing])
+    raise ProfileError("a column's spec and its profile are of different types")
 
 
 # --- is it chance? --------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,7 @@ from detectors.multivariate import Correlations
 from detectors.profiles import CategoricalProfile, Column, ColumnProfile, NumericProfile, NumericSpec, merge_all
 from detectors.regression import Errors
 from detectors.score_labels import ScoreLabels
-from monitor import alerting, baselines, checks, grouping, incidents, joint, outcomes, usual
+from monitor import alerting, baselines, checks, grouping, incidents, joint, normal, outcomes, usual
 from monitor import calibration_drift as meaning
 from monitor import labels as late
 from monitor import run as story
@@ -257,8 +257,18 @@ def _under(baseline: Baseline, config: Config, memory: Memory) -> tuple[Baseline
 class Memory:
     """The stored windows of one model, read once; answers as a :class:`Store` does, for the questions of a baseline."""
 
-    def __init__(self, profiles: Iterable[StoredProfile], results: Iterable[Result]) -> None:
+    def __init__(
+        self,
+        profiles: Iterable[StoredProfile],
+        results: Iterable[Result],
+        *,
+        baseline_by_id: Callable[[int], Baseline] | None = None,
+    ) -> None:
+        self._baseline_by_id = baseline_by_id
         self._profiles = _by_window(profiles)
+        self._columns: dict[str, list[StoredProfile]] = {}
+        for p in (p for window in sorted(self._profiles) for p in self._profiles[window]):
+            self._columns.setdefault(p.column, []).append(p)
         self._results = _by_window(results)
         self.windows = sorted(self._profiles)
         self._told = sorted(self._results)
@@ -273,18 +283,19 @@ class Memory:
             first.append(baseline.window.start)
         lengths = [p.window.length for p in store.profiles(name, start=start, end=end, segment=None)]
         if lengths:
-            first.append(start - max(lengths) * baselines.MAX_WANDER)
+            first.append(start - max(lengths) * normal.MAX_WANDER)
         reach = getattr(model.baseline, "rolling", None)
         if reach is not None:
             first.append(start - reach)
         profiles = store.profiles(name, start=min(first), end=end, segment=ALL)
         if baseline.window is None:
-            undated = baselines.UNDATED
+            undated = normal.UNDATED
             profiles = [*store.profiles(name, start=undated.start, end=undated.end, segment=ALL), *profiles]
-        return cls(profiles, store.results(name, start=min(first), end=end))
+        results = store.results(name, start=min(first), end=end)
+        return cls(profiles, results, baseline_by_id=store.baseline_by_id)
 
     def has(self, column: str) -> bool:
-        return any(p.column == column for kept in self._profiles.values() for p in kept)
+        return column in self._columns
 
     def judged(self, start: datetime, end: datetime) -> list[Window]:
         """Windows of the range that hold counts of columns."""
@@ -302,7 +313,8 @@ class Memory:
     def with_plant(self, plant: Plant, baseline: Baseline) -> Memory:
         """The same windows with a fault in them."""
         planted_ = [_planted(p, plant, baseline) for kept in self._profiles.values() for p in kept]
-        return Memory(planted_, [r for told in self._results.values() for r in told])
+        told = [r for told in self._results.values() for r in told]
+        return Memory(planted_, told, baseline_by_id=self._baseline_by_id)
 
     def copy(self) -> Memory:
         """The same windows, of which another replay may restate the results."""
@@ -316,7 +328,7 @@ class Memory:
     def told(self, window: Window) -> list[Result]:
         return self._results.get(window, [])
 
-    # The two questions that monitor/baselines.py asks of a store.
+    # The questions that monitor/baselines.py and monitor/normal.py ask of a store.
 
     def profiles(
         self,
@@ -327,13 +339,30 @@ class Memory:
         columns: Sequence[str] | None = None,
         segment: str | Every | None = None,
     ) -> list[StoredProfile]:
-        return [
-            p
-            for window in _between(self.windows, start, end)
-            if window.end <= end
-            for p in self._profiles[window]
-            if (columns is None or p.column in columns) and (isinstance(segment, Every) or p.segment == segment)
-        ]
+        wanted = self.profiled(_model, start=start, end=end)
+        kept = [p for window in sorted(wanted) for p in self._profiles[window]]
+        kept = kept if columns is None else [p for p in kept if p.column in columns]
+        return [p for p in kept if isinstance(segment, Every) or p.segment == segment]
+
+    def profiles_by_column(
+        self,
+        _model: str,
+        *,
+        windows: Collection[Window],
+        columns: Sequence[str],
+        segment: str | Every | None = None,
+    ) -> Iterator[list[StoredProfile]]:
+        for name in columns:
+            kept = [p for p in self._columns.get(name, ()) if p.window in windows]
+            yield [p for p in kept if isinstance(segment, Every) or p.segment == segment]
+
+    def baseline_by_id(self, number: int) -> Baseline:
+        if self._baseline_by_id is None:
+            raise LookupError(f"there is no baseline number {number}")
+        return self._baseline_by_id(number)
+
+    def profiled(self, _model: str, *, start: datetime, end: datetime) -> set[Window]:
+        return {window for window in _between(self.windows, start, end) if window.end <= end}
 
     def results(
         self,

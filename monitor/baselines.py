@@ -6,39 +6,29 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from weakref import WeakKeyDictionary
-from zoneinfo import ZoneInfo
 
-import numpy as np
-
-from detectors.change import History, Watched, distances, fits, history_of
+from detectors.change import History, Watched
 from detectors.effective_size import MIN_WINDOWS
 from detectors.profiles import (
-    CategoricalProfile,
     CategoricalSpec,
     Column,
     ColumnProfile,
     ColumnSpec,
-    IntArray,
     NumericProfile,
     NumericSpec,
     kept_edges,
     merge_all,
     thin,
 )
-from detectors.seasonal import MIN_CYCLES, choose
 from monitor import counting, entities, joint, passes, windows
-from monitor.budget import effective_tests
 from monitor.config import Config, ModelConfig, RangeBaseline, RollingBaseline
-from monitor.models import CYCLES, DECISION, SCORE, Baseline, Check, Roles, StoredProfile, Verdict, Window
+from monitor.models import DECISION, SCORE, Baseline, Roles, StoredProfile, Window
+from monitor.normal import MAX_WANDER, SEASON_WORDS, UNDATED, Normal, counts_of, is_excluded, normal, phases
 from monitor.sources import InputStream, Source
-from monitor.store import ALL, Store
-
-UNDATED = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 2, tzinfo=UTC))
-"""The window under which the profiles of a baseline without times (a table, a file) are kept."""
+from monitor.store import Store
 
 
 class NoBaselineError(Exception):
@@ -50,14 +40,15 @@ class Reference:
     """What one window is compared with: the baseline's edges, and the counts that hold for that window.
 
     ``columns`` are all rows; ``segments`` maps ``"column=value"`` to the same for its rows.  ``n_rows`` counts the
-    reference rows; ``description`` says in words where they come from.
+    reference rows.  ``other_bins`` says how many windows of a rolling baseline are left out, as they were counted over
+    other bins, and of how many.
     """
 
     baseline: Baseline
     columns: Mapping[str, Column]
     segments: Mapping[str, Mapping[str, ColumnProfile]]
     n_rows: int
-    description: str
+    other_bins: tuple[int, int] = (0, 0)
 
 
 def baseline_hash(model: ModelConfig, roles: Roles) -> str:
@@ -187,136 +178,20 @@ def reference(baseline: Baseline, config: Config, *, store: Store, window: Windo
     span = baseline.window if baseline.window is not None else UNDATED
     if isinstance(model.baseline, RollingBaseline):
         span = reference_span(model, window) or span
-    kept = _normal(baseline, config, store=store, span=span, window=window)
-    columns, segments = _watched(baseline, config, kept, window=window)
-    n_recent = _n_recent(model, baseline.features, kept)
+    known = normal(baseline, config, store=store, span=span, window=window)
+    columns, segments = _watched(baseline, config, known, window=window)
+    n_recent = min(_n_recent(model, baseline.features, known), RECENT_BYTES // max(1, _held(baseline)))
     if n_recent:
-        recent = _recent(baseline, store=store, window=window, n_windows=n_recent)
-        columns = {
-            name: _with_recent(column, recent.get(name, ()), kept, config=config, model=baseline.model)
-            for name, column in columns.items()
-        }
+        recent = _recent(known, store=store, window=window, n_windows=n_recent)
+        columns = _with_recent(columns, recent, known, config=config)
     n_rows = max((column.reference.n for column in columns.values()), default=0)
-    return Reference(baseline, columns, segments, n_rows, describe(model, span if span != UNDATED else None))
+    return Reference(baseline, columns, segments, n_rows, (known.n_other, known.n_spans))
 
 
-Key = tuple[str, str | None]
-"""``(column, segment)``"""
-
-
-@dataclass(frozen=True, eq=False)
-class Normal:
-    """The windows without change that a model's windows are compared with, by column and segment.
-
-    Parameters
-    ----------
-    profiles
-        What is compared with, oldest first.
-    wander
-        What shows how far a column wanders; other windows than ``profiles`` where the baseline is a table.
-    usual_rows
-        Median rows of a window.
-    weeks
-        The time of the week of each of a column's windows, where its season is looked for and is not the week.
-    """
-
-    profiles: Mapping[Key, Sequence[StoredProfile]]
-    wander: Mapping[Key, Sequence[StoredProfile]]
-    histories: dict[Key, History]
-    seasons: dict[str, tuple[str, IntArray]]
-    n_columns: float | None
-    usual_rows: float = 0.0
-    weeks: dict[str, IntArray] = field(default_factory=dict)
-    merged: dict[tuple[str, int], tuple[ColumnProfile, int]] = field(default_factory=dict)
-
-    def of_phase(self, column: str, phase: int) -> tuple[ColumnProfile, int] | None:
-        """The rows of a column's windows of one phase, and how many windows; ``None`` where they are too few."""
-        if (column, phase) not in self.merged:
-            _, phases_ = self.seasons[column]
-            kept = self.profiles[column, None]
-            same = [_counts(p) for p, its in zip(kept, phases_, strict=True) if its == phase]
-            if len(same) < MIN_CYCLES:
-                return None
-            self.merged[column, phase] = merge_all(same), len(same)
-        return self.merged[column, phase]
-
-    def of_week(self, column: str, phase: int) -> tuple[ColumnProfile, ...]:
-        """A column's windows of one time of the week, where it is not matched to them; none where they are too few."""
-        if column not in self.weeks:
-            return ()
-        kept = self.profiles[column, None]
-        same = tuple(_counts(kept[int(place)]) for place in np.flatnonzero(self.weeks[column] == phase))
-        return same if len(same) >= MIN_CYCLES else ()
-
-
-_normal_cache: WeakKeyDictionary[Store, dict[tuple[object, ...], Normal]] = WeakKeyDictionary()
-"""What was made of a frozen baseline is the same for each window."""
-
-MAX_WANDER = 60
-"""Windows of production, at most, that show how far columns wander where the baseline has no windows of its own."""
 FEW_ROWS = 200.0
 """Windows with usually fewer rows than this over the smallest PSI limit are judged together with those before, too."""
-
-
-def _normal(baseline: Baseline, config: Config, *, store: Store, span: Window, window: Window) -> Normal:
-    model = config.models[baseline.model]
-    key = (baseline.id, baseline.spec_hash, baseline.created_at, span, model.window, config.timezone)
-    cache = _normal_cache.setdefault(store, {})
-    if key in cache:
-        return cache[key]
-    kept = store.profiles(baseline.model, start=span.start, end=span.end, segment=ALL)
-    if isinstance(model.baseline, RollingBaseline) and model.baseline.exclude_alerting:
-        bad = alerting_windows(store, baseline.model, span)
-        kept = [p for p in kept if p.window.start not in bad] or kept
-    kept = [p for p in kept if not is_excluded(model, p.window, config.zone)] or kept
-    profiles = _by_key(baseline, kept)
-    frozen = not isinstance(model.baseline, RollingBaseline)
-    n_windows = len({p.window.start for p in kept})
-    wander = profiles
-    if n_windows < MIN_WINDOWS and frozen:
-        wander = _by_key(baseline, _quiet_windows(baseline, store=store, window=window))
-    found = _made_of(baseline, config, profiles, wander)
-    if frozen and n_windows >= MIN_WINDOWS:
-        if len(cache) > 8:
-            cache.clear()
-        cache[key] = found
-    return found
-
-
-def _made_of(
-    baseline: Baseline,
-    config: Config,
-    profiles: Mapping[Key, Sequence[StoredProfile]],
-    wander: Mapping[Key, Sequence[StoredProfile]],
-) -> Normal:
-    model = config.models[baseline.model]
-    histories: dict[Key, History] = {}
-    seasons: dict[str, tuple[str, IntArray]] = {}
-    weeks: dict[str, IntArray] = {}
-    for (name, segment), kept in sorted(wander.items(), key=lambda item: (item[0][0], item[0][1] is not None)):
-        history = history_of(baseline.columns[name].spec, [_counts(p) for p in kept])
-        if segment is None and wander is profiles:
-            known = phases(model.window, [p.window for p in kept], config.zone)
-            season = _season(model, history, known)
-            if season is not None:
-                seasons[name] = (season, known[season])
-            if season != "week" and "week" in known and _looks_for_seasons(model):
-                weeks[name] = known["week"]
-        if name in seasons and segment is None:
-            history = replace(history, groups=seasons[name][1])
-        histories[name, segment] = history
-    rows = [np.mean([_counts(p).n for p in kept]) for (_, segment), kept in wander.items() if segment is None]
-    usual = float(np.median(rows)) if rows else 0.0
-    features = [histories[name, None] for name in baseline.features if (name, None) in histories]
-    return Normal(
-        profiles,
-        wander,
-        histories,
-        seasons,
-        effective_tests([distances(history) for history in features]) if features else None,
-        usual,
-        weeks,
-    )
+RECENT_BYTES = 1 << 30
+"""Counts of the windows before one that are held at most; very wide models look back less far for it."""
 
 
 def knows_wander(column: Column) -> bool:
@@ -325,7 +200,7 @@ def knows_wander(column: Column) -> bool:
     return history is not None and len(history) >= MIN_WINDOWS
 
 
-def _n_recent(model: ModelConfig, features: Iterable[str], normal: Normal) -> int:
+def _n_recent(model: ModelConfig, features: Iterable[str], known: Normal) -> int:
     """How many windows before one are judged together with it at most: 0 where one usually holds enough rows.
 
     Enough is what is likely to show a PSI of the smallest limit of any feature.  Of a rolling baseline, in which they
@@ -333,33 +208,38 @@ def _n_recent(model: ModelConfig, features: Iterable[str], normal: Normal) -> in
     """
     limits = [alert.get("psi", warn.get("psi")) for warn, alert in map(model.drift.limits, features)]
     enough = FEW_ROWS / max(1e-4, min((limit for limit in limits if limit is not None), default=math.inf))
-    if not 0 < normal.usual_rows < enough:
+    if not 0 < known.usual_rows < enough:
         return 0
     most = MAX_WANDER
     if isinstance(model.baseline, RollingBaseline):
-        most = min(most, max((len(kept) for kept in normal.profiles.values()), default=0) // 2)
-    return min(most, math.ceil(2 * enough / max(1.0, normal.usual_rows)))
+        most = min(most, max((len(spans) for spans in known.spans.values()), default=0) // 2)
+    return min(most, math.ceil(2 * enough / max(1.0, known.usual_rows)))
+
+
+def _held(baseline: Baseline) -> int:
+    """Bytes of the counts of all columns of one window."""
+    return sum(16 * len(spec.edges) for spec in baseline.specs().values() if isinstance(spec, NumericSpec))
 
 
 def _watched(
-    baseline: Baseline, config: Config, normal: Normal, *, window: Window
+    baseline: Baseline, config: Config, known: Normal, *, window: Window
 ) -> tuple[dict[str, Watched], dict[str, dict[str, ColumnProfile]]]:
     """Each column with the reference that holds for this window; and each segment's."""
     model = config.models[baseline.model]
-    rolling = isinstance(model.baseline, RollingBaseline)
     now = phases(model.window, [window], config.zone)
+    same = known.of_phases({name: [int(now[its.season][0])] for name, its in known.seasons.items()})
+    segmented: dict[str, dict[str, History]] = {}
+    for (name, segment), its_own in known.histories.items():
+        if segment is not None:
+            segmented.setdefault(name, {})[segment] = its_own
     columns: dict[str, Watched] = {}
     for name, column in baseline.columns.items():
-        kept, reference, season = normal.profiles.get((name, None), ()), column.reference, ""
-        n_kept = len(kept)
-        if name in normal.seasons:
-            chosen, _ = normal.seasons[name]
-            same = normal.of_phase(name, int(now[chosen][0]))
-            if same is not None:
-                (reference, n_kept), season = same, SEASON_WORDS[chosen]
-        if kept and rolling and not season:
-            reference = merge_all([_counts(p) for p in kept])
-        history = normal.histories.get((name, None))
+        n_kept, season = len(known.spans.get(name, ())), ""
+        reference = known.sums.get((name, None), column.reference)
+        its = known.seasons.get(name)
+        if its is not None and (name, int(now[its.season][0])) in same:
+            (reference, n_kept), season = same[name, int(now[its.season][0])], SEASON_WORDS[its.season]
+        history = known.histories.get((name, None))
         if history is not None and history.groups is not None and not season:
             history = replace(history, groups=None)
         columns[name] = Watched(
@@ -367,141 +247,81 @@ def _watched(
             column.spec,
             reference,
             history,
-            _reference_windows(reference, n_kept, normal.wander.get((name, None), ()), normal),
+            _reference_windows(reference, n_kept, known.mean_rows.get(name)),
             season,
             (),
-            normal.n_columns,
-            {segment: h for (other, segment), h in normal.histories.items() if other == name and segment is not None},
-            same_week=normal.of_week(name, int(now["week"][0])) if "week" in now else (),
+            known.n_columns,
+            segmented.get(name, {}),
+            same_week=known.of_week(name, int(now["week"][0])) if "week" in now else (),
         )
     segments: dict[str, dict[str, ColumnProfile]] = {}
-    for (name, segment), kept in normal.profiles.items():
+    for (name, segment), sums in known.sums.items():
         if segment is not None:
-            segments.setdefault(segment, {})[name] = merge_all([_counts(p) for p in kept])
+            segments.setdefault(segment, {})[name] = sums
     return columns, segments
 
 
-def _reference_windows(reference: ColumnProfile, n_kept: int, wander: Sequence[StoredProfile], normal: Normal) -> float:
+def _reference_windows(reference: ColumnProfile, n_kept: int, mean_rows: float | None) -> float:
     """Windows that the reference is worth; a table counts as as many as its rows would fill."""
-    if normal.wander is normal.profiles or not wander:
+    if mean_rows is None:
         return float(max(1, n_kept))
-    usual = sum(_counts(p).n for p in wander) / len(wander)
-    return max(1.0, reference.n / max(1.0, usual))
-
-
-def _quiet_windows(baseline: Baseline, *, store: Store, window: Window) -> list[StoredProfile]:
-    """Windows of production before this one that did not alert: how far columns wander, where no baseline tells."""
-    span = Window(window.start - window.length * MAX_WANDER, window.start)
-    bad = alerting_windows(store, baseline.model, span)
-    kept = store.profiles(baseline.model, start=span.start, end=span.end, segment=ALL)
-    return [p for p in kept if p.window.start not in bad and p.window != UNDATED]
+    return max(1.0, reference.n / max(1.0, mean_rows))
 
 
 def _with_recent(
-    column: Watched, recent: Sequence[StoredProfile], normal: Normal, *, config: Config, model: str
-) -> Watched:
-    """The column with its windows just before, and with a season what each of them is compared with.
+    columns: Mapping[str, Watched], recent: Mapping[str, Sequence[StoredProfile]], known: Normal, *, config: Config
+) -> dict[str, Watched]:
+    """The columns with their windows just before, and with a season what each of them is compared with.
 
     With a rolling baseline they are compared with the windows before them; seasonal columns have too few of those.
     """
-    if isinstance(config.models[model].baseline, RollingBaseline):
-        return _with_recent_of_rolling(column, recent, normal)
-    if not column.season:
-        return replace(column, recent=tuple(_counts(p) for p in recent))
-    chosen, _ = normal.seasons[column.name]
-    its = phases(config.models[model].window, [p.window for p in recent], config.zone).get(chosen, ())
-    known: list[tuple[ColumnProfile, ColumnProfile]] = []
-    for p, phase in zip(reversed(recent), reversed(its), strict=True):
-        found = normal.of_phase(column.name, int(phase))
-        if found is None:  # what is before this window cannot be held against anything
-            break
-        known.insert(0, (_counts(p), found[0]))
-    return replace(column, recent=tuple(c for c, _ in known), recent_references=tuple(r for _, r in known))
+    model = config.models[known.stored.baseline.model]
+    if isinstance(model.baseline, RollingBaseline):
+        return {name: _with_recent_of_rolling(column, recent.get(name, ()), known) for name, column in columns.items()}
+    its = {
+        name: phases(model.window, [p.window for p in recent.get(name, ())], config.zone).get(
+            known.seasons[name].season, ()
+        )
+        for name, column in columns.items()
+        if column.season
+    }
+    same = known.of_phases({name: [int(phase) for phase in told] for name, told in its.items()})
+    found = {}
+    for name, column in columns.items():
+        kept = recent.get(name, ())
+        if not column.season:
+            found[name] = replace(column, recent=tuple(counts_of(p) for p in kept))
+            continue
+        pairs: list[tuple[ColumnProfile, ColumnProfile]] = []
+        for p, phase in zip(reversed(kept), reversed(its[name]), strict=True):
+            if (name, int(phase)) not in same:  # what is before this window cannot be held against anything
+                break
+            pairs.insert(0, (counts_of(p), same[name, int(phase)][0]))
+        recents, references = tuple(c for c, _ in pairs), tuple(r for _, r in pairs)
+        found[name] = replace(column, recent=recents, recent_references=references)
+    return found
 
 
-def _with_recent_of_rolling(column: Watched, recent: Sequence[StoredProfile], normal: Normal) -> Watched:
+def _with_recent_of_rolling(column: Watched, recent: Sequence[StoredProfile], known: Normal) -> Watched:
     if column.season or not recent:
         return column
-    kept = normal.profiles.get((column.name, None), ())
-    before = tuple(_counts(p) for p in kept if p.window.start < recent[0].window.start)
+    before = known.before(column.name, recent[0].window)
     if len(before) < MIN_WINDOWS:
         return column
-    return replace(column, recent=tuple(_counts(p) for p in recent), before_recent=before)
+    return replace(column, recent=tuple(counts_of(p) for p in recent), before_recent=before)
 
 
-def _recent(baseline: Baseline, *, store: Store, window: Window, n_windows: int) -> dict[str, list[StoredProfile]]:
+def _recent(known: Normal, *, store: Store, window: Window, n_windows: int) -> dict[str, list[StoredProfile]]:
     """The windows just before this one, after the baseline."""
+    baseline = known.stored.baseline
     start = max(window.start - window.length * n_windows, baseline.window.end if baseline.window else UNDATED.end)
     if start >= window.start:
         return {}
+    spans = store.profiled(baseline.model, start=start, end=window.start)
     found: dict[str, list[StoredProfile]] = {}
-    for p in store.profiles(baseline.model, start=start, end=window.start, columns=list(baseline.columns)):
-        if fits(baseline.columns[p.column].spec, p.profile):
-            found.setdefault(p.column, []).append(p)
+    for (name, _), kept in known.stored.columns(spans, names=baseline.columns):
+        found[name] = kept
     return found
-
-
-def _by_key(baseline: Baseline, kept: Iterable[StoredProfile]) -> dict[Key, list[StoredProfile]]:
-    found: dict[Key, list[StoredProfile]] = {}
-    for p in kept:
-        if p.column in baseline.columns and fits(baseline.columns[p.column].spec, p.profile):
-            found.setdefault((p.column, p.segment), []).append(p)
-    return found
-
-
-def _counts(kept: StoredProfile) -> ColumnProfile:
-    if not isinstance(kept.profile, NumericProfile | CategoricalProfile):
-        raise TypeError("labels and the like are not counts of a column")
-    return kept.profile
-
-
-# --- seasons -------------------------------------------------------------------------------------
-
-SEASON_WORDS = dict(zip(("day", "week"), CYCLES, strict=True))
-
-
-def phases(length: str, spans: Sequence[Window], zone: ZoneInfo) -> dict[str, IntArray]:
-    """The phase of each window in the seasons that windows of this length can have."""
-    local = [span.start.astimezone(zone) for span in spans]
-    day = np.array([moment.weekday() for moment in local], dtype=np.int64)
-    minute = np.array([moment.hour * 60 + moment.minute for moment in local], dtype=np.int64)
-    usual = np.median([span.length.total_seconds() for span in spans]) if spans else 0
-    if usual > 1.5 * 86400 or len(length.split()) > 1:
-        return {}
-    if usual > 0.75 * 86400:
-        return {"week": day}
-    return {"day": minute, "week": day * 1440 + minute}
-
-
-def _season(model: ModelConfig, history: History, known: Mapping[str, IntArray]) -> str | None:
-    """The season by which a column is matched, of those that its windows can have: as configured, or chosen by them."""
-    wanted = model.baseline.season if isinstance(model.baseline, RollingBaseline | RangeBaseline) else "none"
-    if wanted == "none" or not known or not len(history):
-        return None
-    if wanted != "auto":
-        return wanted if wanted in known else None
-    return choose(history.bins, known)
-
-
-def _looks_for_seasons(model: ModelConfig) -> bool:
-    """Whether the windows themselves choose the season."""
-    return isinstance(model.baseline, RollingBaseline | RangeBaseline) and model.baseline.season == "auto"
-
-
-def is_excluded(model: ModelConfig, window: Window, zone: ZoneInfo) -> bool:
-    """Whether a window touches a day that the config leaves out of the normal."""
-    if not isinstance(model.baseline, RollingBaseline | RangeBaseline) or not model.baseline.exclude:
-        return False
-    first = window.start.astimezone(zone).date()
-    last = (window.end - timedelta(microseconds=1)).astimezone(zone).date()
-    return any(first <= day <= last for day in model.baseline.exclude)
-
-
-def alerting_windows(store: Store, model: str, span: Window) -> set[datetime]:
-    """Starts of the windows that alerted on their inputs, which never become part of the normal."""
-    found = store.results(model, start=span.start, end=span.end)
-    checks = (Check.FEATURE_DRIFT, Check.SCORE_DRIFT, Check.QUALITY)
-    return {r.window.start for r in found if r.verdict is Verdict.ALERT and r.check in checks and r.segment is None}
 
 
 def reference_span(model: ModelConfig, window: Window) -> Window | None:
@@ -586,7 +406,7 @@ def _columns(specs: Mapping[str, ColumnSpec], profiles: Sequence[StoredProfile])
     by_column: dict[str, list[ColumnProfile]] = {}
     for kept in profiles:
         if kept.column in specs:
-            by_column.setdefault(kept.column, []).append(_counts(kept))
+            by_column.setdefault(kept.column, []).append(counts_of(kept))
     return {name: Column(name, spec, merge_all(by_column[name])) for name, spec in specs.items() if name in by_column}
 
 

@@ -860,6 +860,17 @@ def judge_freshness(scope: Scope, age: float | None, limit: timedelta) -> Result
     return scope.result(Check.QUALITY, "freshness_seconds", value=age, threshold=limit.total_seconds(), verdict=verdict)
 
 
+def other_bins(scope: Scope, n_other: int, n_windows: int) -> list[Result]:
+    """Windows of a rolling baseline that cannot be added up with the others: counted over other bins."""
+    if not n_other:
+        return []
+    left = "the others are compared with" if n_other < n_windows else "the rows that the bins were made of stand in"
+    what = f"{n_other} of the {n_windows} windows before were counted over other bins than now; {left}"
+    detail = {"reason": "other_bins", "what": what}
+    share = n_other / n_windows
+    return [scope.result(Check.QUALITY, "other_bins_rate", value=share, verdict=Verdict.CANNOT_TELL, detail=detail)]
+
+
 def schema_changes(
     scope: Scope, then: Mapping[str, str], now: Mapping[str, str], left_out: Mapping[str, str]
 ) -> list[Result]:

@@ -20,7 +20,7 @@ from typing import Any, cast
 
 from detectors.multivariate import Correlations
 from detectors.profiles import CategoricalProfile, NumericProfile, spec_to_bytes
-from monitor import alerting, baselines, checks, incidents, joint, schedule, usual
+from monitor import alerting, baselines, checks, incidents, joint, normal, schedule, usual
 from monitor import run as story
 from monitor.backfill import Advance
 from monitor.baselines import Reference
@@ -225,7 +225,7 @@ class _Rejudging:
 
     def _is_reference_stored(self, baseline: Baseline, window: Window) -> bool:
         """Whether the windows that this one is compared with are there, as they were when it was computed."""
-        own = baseline.window or baselines.UNDATED
+        own = baseline.window or normal.UNDATED
         kept = self.store.profiled(self.name, start=own.start, end=own.end)
         whole = len(kept) >= int(baseline.detail.get("windows", 1))
         if not isinstance(self.model.baseline, RollingBaseline):
@@ -314,7 +314,8 @@ class Ahead:
     def __init__(self, store: Store, job: Job) -> None:
         self._store, self._job = store, job
         self.anew: dict[Window, list[Result]] = {}
-        self.profiles = store.profiles
+        self.profiles, self.profiles_by_column = store.profiles, store.profiles_by_column
+        self.profiled, self.baseline_by_id = store.profiled, store.baseline_by_id
 
     def results(
         self, model: str, *, metric: str | None = None, start: datetime | None = None, end: datetime | None = None

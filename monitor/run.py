@@ -190,6 +190,7 @@ def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
         ),
     ]
     profiles = baselines.stored_profiles(claim.model, claim.window, counts, baseline.columns)
+    profiles = [replace(each, baseline_id=baseline.id) for each in profiles]
     profiles += joint.stored(claim.model, claim.window, together)
     kept = {"baseline": baseline.id}
     seen = Seen(state_of(results, counts.n_rows), counts.n_rows, None, mark, results, profiles, detail=kept)
@@ -206,6 +207,7 @@ def judge_counts(
 ) -> list[Result]:
     """All that the counts of one window say against the baseline's: the same for new rows and for a replay."""
     return [
+        *checks.other_bins(scope, *reference.other_bins),
         *checks.data_quality(scope, reference.columns, counts.columns),
         *checks.feature_drift(scope, reference.columns, counts.columns, top=top),
         *checks.score_drift(scope, reference.columns, counts.columns, previous=previous),

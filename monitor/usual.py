@@ -6,7 +6,7 @@ from weakref import WeakKeyDictionary
 
 from detectors.multivariate import Correlations, Usual
 from detectors.multivariate import usual as summed_up
-from monitor import baselines, joint
+from monitor import baselines, joint, normal
 from monitor.config import Config, RollingBaseline
 from monitor.models import Baseline, Verdict, Window
 from monitor.store import Store
@@ -34,20 +34,20 @@ def together(
     late = store.profiles(baseline.model, start=since, end=window.start, columns=[joint.JOINT])
     model = config.models[baseline.model]
     if isinstance(model.baseline, RollingBaseline):
-        span = baselines.reference_span(model, window) or baselines.UNDATED
+        span = baselines.reference_span(model, window) or normal.UNDATED
         kept = store.profiles(baseline.model, start=span.start, end=span.end, columns=[joint.JOINT])
         return joint.Known(joint.of(kept, bad), joint.of(late, bad))
     return joint.Known(_frozen(store, config, baseline, current), joint.of(late, bad))
 
 
 def _frozen(store: Store, config: Config, baseline: Baseline, current: Correlations) -> Usual:
-    model, span = config.models[baseline.model], baseline.window or baselines.UNDATED
+    model, span = config.models[baseline.model], baseline.window or normal.UNDATED
     shaped = () if current.shapes is None else current.shapes.names
     key = (baseline.id, baseline.spec_hash, baseline.created_at, span, current.names, shaped)
     cache = _cache.setdefault(store, {})
     if key not in cache:
         kept = store.profiles(baseline.model, start=span.start, end=span.end, columns=[joint.JOINT])
-        found = joint.of(p for p in kept if not baselines.is_excluded(model, p.window, config.zone))
+        found = joint.of(p for p in kept if not normal.is_excluded(model, p.window, config.zone))
         if len(cache) >= _MOST:
             cache.clear()
         cache[key] = summed_up(found, current)

@@ -128,6 +128,13 @@ def fresh(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path
 
 
+def test_stored_counts_name_the_baseline_whose_bins_they_are_over(finished: Path) -> None:
+    with sqlite3.connect(finished / "monitor.db") as store:
+        without = "SELECT count(*) FROM profile WHERE kind = 'profile' AND baseline_id IS NULL"
+        assert store.execute(without).fetchone() == (0,)
+    store.close()
+
+
 # --- the first hour -------------------------------------------------------------------------------
 
 

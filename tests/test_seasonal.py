@@ -13,9 +13,9 @@ from benchmarks import seasons
 from benchmarks.streams import BINS, KINDS
 from detectors.profiles import CategoricalProfile, FloatArray, NumericProfile
 from detectors.seasonal import blended, choose
-from monitor.baselines import phases
 from monitor.checks import Scope, same_times, volume
 from monitor.models import Check, IncidentState, Verdict, Window
+from monitor.normal import phases
 
 CUTS = np.linspace(-1.3, 1.3, BINS - 1)
 

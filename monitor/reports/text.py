@@ -77,10 +77,12 @@ METRICS: Final = {
     "column_missing": "Column missing",
     "column_type": "Column changed its kind",
     "column_new": "New column",
+    "other_bins_rate": "Baseline windows left out",
 }
 RATES: Final = {
     "precision", "recall", "f1", "fbeta", "accuracy", "mismatch_rate", "unmatched_rate", "missing_rate",
-    "unseen_rate", "out_of_range_rate", "decision_rate", "mape", "macro_precision", "macro_recall", "macro_f1",
+    "unseen_rate", "out_of_range_rate", "other_bins_rate", "decision_rate",
+    "mape", "macro_precision", "macro_recall", "macro_f1",
     "weighted_precision", "weighted_recall", "weighted_f1", "micro_precision", "micro_recall", "micro_f1",
 }  # fmt: skip
 FLAGS: Final = {"constant", "column_missing", "column_type", "column_new"}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, insert, select, update
 
 from monitor.models import Check, Claim, Job, Result, StoredProfile, Verdict, Window
 from monitor.store.engine import insert_or
@@ -221,6 +221,10 @@ def profile_marks(
     ]
 
 
+FEW = 10_000
+"""Keys that are looked up one by one, at most; else all between the first window and the last are looked through."""
+
+
 def load_profiles(
     connection: Connection,
     model: str,
@@ -232,6 +236,39 @@ def load_profiles(
     baseline_id: int | None,
 ) -> list[StoredProfile]:
     """Profiles of windows that lie within ``[start, end)``, oldest first."""
+    query = _profiles(model, start=start, end=end, columns=columns, segment=segment, windows=None)
+    if baseline_id is not None:
+        query = query.where(profile.c.baseline_id == baseline_id)
+    return list(_decoded(model, connection.execute(query).all(), None))
+
+
+def load_columns(
+    connection: Connection,
+    model: str,
+    *,
+    start: datetime,
+    end: datetime,
+    columns: Sequence[str],
+    segment: str | Every | None,
+    windows: Collection[Window],
+) -> Iterator[list[StoredProfile]]:
+    """The same for one column after the other; each is decoded when its turn comes: counts are large, bytes small."""
+    query = _profiles(model, start=start, end=end, columns=columns, segment=segment, windows=windows)
+    found: dict[str, list[Row[Any]]] = {name: [] for name in columns}
+    for row in connection.execute(query).all():
+        found[row.column_name].append(row)
+    return (list(_decoded(model, found.pop(name), windows)) for name in columns)
+
+
+def _profiles(
+    model: str,
+    *,
+    start: datetime,
+    end: datetime,
+    columns: Sequence[str] | None,
+    segment: str | Every | None,
+    windows: Collection[Window] | None,
+) -> Select[Any]:
     c = profile.c
     query = (
         select(c.window_start, c.window_end, c.column_name, c.segment, c.baseline_id, c.kind, c.counts)
@@ -242,23 +279,22 @@ def load_profiles(
         query = query.where(c.column_key.in_([short_key(name) for name in columns]))
     if not isinstance(segment, Every):
         query = query.where(c.segment_key == short_key(segment))
-    if baseline_id is not None:
-        query = query.where(c.baseline_id == baseline_id)
+    if windows is not None and len(windows) ** 2 * len(columns or "1") <= FEW:
+        # By both ends, so that the primary key finds them one by one.
+        query = query.where(c.window_start.in_({utc(w.start) for w in windows}))
+        query = query.where(c.window_end.in_({utc(w.end) for w in windows}))
+    return query
+
+
+def _decoded(model: str, rows: Iterable[Any], windows: Collection[Window] | None) -> Iterator[StoredProfile]:
     from monitor.store.blobs import decode  # noqa: PLC0415 - see there
 
-    windows: dict[tuple[datetime, datetime], Window] = {}
-    found = []
-    for row in connection.execute(query):
-        span = (row.window_start, row.window_end)
-        window = windows.get(span) or windows.setdefault(span, Window(*span))
-        found.append(
-            StoredProfile(
-                model=clean_text(model),
-                window=window,
-                column=row.column_name,
-                profile=decode(row.kind, row.counts),
-                segment=row.segment,
-                baseline_id=row.baseline_id,
-            )
-        )
-    return found
+    spans: dict[tuple[datetime, datetime], Window | None] = {}
+    model = clean_text(model)
+    for start, end, column, segment, baseline_id, kind, counts in rows:
+        if (start, end) not in spans:
+            span = Window(start, end)
+            spans[start, end] = span if windows is None or span in windows else None
+        window = spans[start, end]
+        if window is not None:
+            yield StoredProfile(model, window, column, decode(kind, counts), segment, baseline_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -476,6 +476,16 @@ class Store:
         """The profiles of one column within ``[start, end)``, each with a mark that changes with its counts."""
         with self._database.read() as c:
             return results.profile_marks(c, model, start=start, end=end, column=column, segment=segment)
+
+    def profiles_by_column(
+        self, model: str, *, windows: Collection[Window], columns: Sequence[str], segment: str | Every | None = None
+    ) -> Iterator[list[StoredProfile]]:
+        """Profiles of these windows, oldest first, for each of the columns; decoded when the column's turn comes."""
+        start, end = min(window.start for window in windows), max(window.end for window in windows)
+        with self._database.read() as c:
+            return results.load_columns(
+                c, model, start=start, end=end, columns=columns, segment=segment, windows=windows
+            )
 
     def save_profiles(
         self, profiles: Sequence[StoredProfile], baseline_id: int | None = None, *, job: Job = Job.INPUTS
