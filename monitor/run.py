@@ -252,6 +252,7 @@ def labels(service: Service, claim: Claim, now: datetime) -> Seen:
                     replace(scope_of(service, claim), model=view),
                     source=source,
                     store=service.store,
+                    n_rows=each.n_rows,
                     now=now,
                 ),
             )

@@ -21,7 +21,7 @@ from monitor.checks import Scope
 from monitor.cli import app
 from monitor.config import Config, ModelConfig, SourceConfig
 from monitor.label_ids import judge
-from monitor.models import Check, Verdict, Window
+from monitor.models import Check, Result, Verdict, Window
 from monitor.reports.site import build_site
 from monitor.run import run_due
 from monitor.sources import PermanentSourceError, Source, Unmatched, open_source
@@ -131,6 +131,11 @@ def scope(**labels: Any) -> Scope:
     return Scope("m", told.models["m"], WINDOW, 0)
 
 
+def said(share: float, *, days: int) -> Result:
+    window = Window(WINDOW.start - timedelta(days=days), WINDOW.end - timedelta(days=days))
+    return Result("m", Check.QUALITY, "label_unmatched", window, share, Verdict.OK)
+
+
 @pytest.mark.parametrize(
     ("n", "missing", "past", "verdict"),
     [
@@ -147,7 +152,7 @@ def scope(**labels: Any) -> Scope:
     ],
 )
 def test_what_is_usual_is_no_finding(n: int, missing: int, past: list[float], verdict: Verdict) -> None:
-    found = judge(scope(), Unmatched(n, n, missing, AT), past)
+    found = judge(scope(), Unmatched(n, n, missing, AT), [said(0.0, days=31), *(said(x, days=9) for x in past)])
     assert found.verdict is verdict
     assert (found.value is None) is (n == 0)
     assert ("what" in found.detail) is (verdict in (Verdict.WARN, Verdict.ALERT))
@@ -156,16 +161,23 @@ def test_what_is_usual_is_no_finding(n: int, missing: int, past: list[float], ve
 
 
 def test_limits_are_those_of_the_config() -> None:
-    found = judge(scope(unmatched={"warn": "20%"}), Unmatched(500, 500, 60, AT), [])
+    found = judge(scope(unmatched={"warn": "20%"}), Unmatched(500, 500, 60, AT), [said(0.0, days=31)])
     assert found.verdict is Verdict.OK
+
+
+@pytest.mark.parametrize(("days", "verdict"), [(31, Verdict.WARN), (29, Verdict.CANNOT_TELL), (0, Verdict.CANNOT_TELL)])
+def test_labels_of_a_young_log_may_be_of_predictions_from_before_it(days: int, verdict: Verdict) -> None:
+    found = judge(scope(), Unmatched(500, 500, 500, AT), [said(1.0, days=at) for at in range(1, days + 1)])
+    assert found.verdict is verdict
+    assert ("from before the first window" in found.detail.get("reason", "")) is (verdict is Verdict.CANNOT_TELL)
 
 
 # --- through the service ---------------------------------------------------------------------------
 
 
 def test_strangers_are_counted_in_the_row_and_on_the_page(tmp_path: Path) -> None:
-    predictions, labels = log(7, days=BASELINE + 2)
-    now = START + (BASELINE + 2) * DAY + timedelta(hours=1)
+    predictions, labels = log(7, days=BASELINE + 11)
+    now = START + (BASELINE + 11) * DAY + timedelta(hours=1)
     strangers = labels.sample(frac=0.5, random_state=1).assign(id=lambda x: x.id + 10**6)
     service = opened(tmp_path, predictions, pd.concat([labels, strangers]))
     assert run_due(service, now=now, worker="test").errors == []

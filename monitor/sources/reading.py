@@ -421,6 +421,10 @@ class Source:
         moments = times.to_utc(normal.any_column([last]), form).to_pylist()
         return moments[0] if moments else None
 
+    def finds_by_key(self, model: ModelConfig) -> bool:
+        """Whether a prediction is found by its key without reading all of its time: a column of it is unique."""
+        return bool(model.key) and not self._needs_dedupe(model, self._infos(_relation(model)))
+
     def unmatched_labels(
         self, model: ModelConfig, window: Window, *, reach: timedelta, now: datetime
     ) -> Unmatched | None:
