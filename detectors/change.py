@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import scipy
 
-from detectors.effective_size import Dependence, Entities, independent, measure, measure_score
+from detectors.effective_size import Dependence, Entities, independent, measure, measure_score, pooled_shares
 from detectors.intervals import two_share_p_value
 from detectors.null_law import NullLaw
 from detectors.profiles import (
@@ -302,7 +302,9 @@ def _values_part(
         enough = MIN_EXPECTED * (n + m) / min(n, m)
         if worth > 1:  # but never down to a few bins: a column that wanders by whole bins is not made calmer by it
             enough = max(enough, min(worth * enough, (n + m) / _FEWEST_BINS))
-        starts = pool(reference + current, enough)
+        # With seasons by what all phases hold: bins that suit one phase show nothing of how the others wander.
+        totals = reference + current if how.groups is None else past.sum(axis=0) + current
+        starts = pool(totals, enough * float(totals.sum()) / (n + m))
         r, c = np.add.reduceat(reference, starts), np.add.reduceat(current, starts)
         before = np.add.reduceat(past, starts, axis=1) if len(past) else past
         dependence = (
@@ -327,7 +329,8 @@ def _level_part(
     scores = normal_scores(pooled)
     if scores is None:
         return 1.0
-    dependence = measure_score(past, scores, how.groups, entities=how.entities) if len(past) else independent(1)
+    weights = scores if how.groups is None else _scores_of(past, how.groups)
+    dependence = measure_score(past, weights, how.groups, entities=how.entities) if len(past) else independent(1)
     if not dependence.can_tell:
         return 1.0
     spread = dependence.spread(n, span[0]) + dependence.reference_spread(m, span[1])
@@ -335,13 +338,34 @@ def _level_part(
     return probability(2 * float(scipy.special.stdtr(min(dependence.df, 1e9), -abs(moved) / math.sqrt(spread))))
 
 
+def _scores_of(windows: IntArray, groups: IntArray) -> FloatArray:
+    """The scores of each window by the shares of its own phase, shape ``(W, B)``; zeros where it holds one bin."""
+    found = np.zeros(windows.shape)
+    held = windows.sum(axis=1) > 0
+    if not held.any():
+        return found
+    shares = pooled_shares(windows[held], groups[held])
+    scores, variance = _centred_scores(shares)
+    flat = variance < _FLAT
+    found[held] = np.where(flat[:, np.newaxis], 0.0, scores / np.sqrt(np.where(flat, 1.0, variance))[:, np.newaxis])
+    return found
+
+
+_FLAT = 1e-9
+
+
 def normal_scores(shares: FloatArray) -> FloatArray | None:
     """Normal quantiles of the bins' middle ranks, of mean 0 and variance 1 under ``shares``; ``None`` for one bin."""
-    middle = np.cumsum(shares) - shares / 2
+    scores, variance = _centred_scores(shares)
+    return None if variance < _FLAT else np.asarray(scores / math.sqrt(float(variance)))
+
+
+def _centred_scores(shares: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Normal quantiles of middle ranks along the last axis, of mean 0 under the shares, and their variance."""
+    middle = np.cumsum(shares, axis=-1) - shares / 2
     scores = scipy.special.ndtri(np.clip(middle, 1e-6, 1 - 1e-6))
-    scores = scores - float(scores @ shares)
-    variance = float((scores * scores) @ shares)
-    return None if variance < 1e-9 else np.asarray(scores / math.sqrt(variance))
+    scores = scores - (scores * shares).sum(axis=-1, keepdims=True)
+    return scores, np.asarray((scores * scores * shares).sum(axis=-1))
 
 
 def _new_part(

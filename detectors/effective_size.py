@@ -126,26 +126,53 @@ def measure(windows: IntArray, groups: IntArray | None = None, *, entities: Enti
     n_groups = 1 if groups is None else len(np.unique(groups))
     if freedom < 1 or len(windows) - n_groups + 1 < MIN_WINDOWS:
         return _too_few(freedom, len(windows), entities)
-    shares = windows.sum(axis=0) / windows.sum()
-    filled = shares > 0
     centre = _centres(windows, groups)
-    moved = (windows / sizes[:, np.newaxis] - centre)[:, filled] / np.sqrt(shares[filled])
-    moved = moved * np.sqrt(sizes)[:, np.newaxis]
+    own = windows / sizes[:, np.newaxis]
+    expected = pooled_shares(windows, groups)
+    filled = expected > 0
+    moved = np.where(filled, own - centre, 0.0) / np.sqrt(np.where(filled, expected, 1.0))
+    # A phase that fills fewer bins than others has fewer of them to wander in, and says as much of each.
+    there = np.maximum(1, filled.sum(axis=1) - 1)
+    moved = moved * np.sqrt(sizes * there.max() / there)[:, np.newaxis]
     return _of(moved, freedom, rows=float(sizes.mean()), n_groups=n_groups, entities=entities)
+
+
+def pooled_shares(windows: IntArray, groups: IntArray | None) -> FloatArray:
+    """What a window's deviation is measured by: the shares of the window and its reference together, shape ``(W, B)``.
+
+    With seasons that are those of its own phase, as they would be if the window were a new one: the others of the
+    phase stand for as many as there are in it.  A phase that lies elsewhere than all windows together is otherwise
+    judged by the wrong measure.
+    """
+    if groups is None:
+        return np.broadcast_to(windows.sum(axis=0) / windows.sum(), windows.shape)
+    _, place, cycles = np.unique(groups, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(cycles), windows.shape[1]))
+    np.add.at(sums, place, windows)
+    rest = sums[place] - windows
+    rows, sizes = rest.sum(axis=1, keepdims=True), windows.sum(axis=1, keepdims=True)
+    own, others = windows / sizes, rest / np.maximum(1, rows)
+    worth = np.where(rows > 0, cycles[place][:, np.newaxis], 0)
+    shares: FloatArray = (own + worth * others) / (1 + worth)
+    return shares
 
 
 def measure_score(
     windows: IntArray, weights: FloatArray, groups: IntArray | None = None, *, entities: Entities | None = None
 ) -> Dependence:
-    """As :func:`measure`, for one weighted sum of the shares: ``weights`` of mean 0 and variance 1, shape ``(B,)``."""
+    """As :func:`measure`, for one weighted sum of the shares: ``weights`` of mean 0 and variance 1, shape ``(B,)``.
+
+    With seasons a weight for each window, shape ``(W, B)``: the shares of a phase have a variance of their own.
+    """
     sizes = windows.sum(axis=1)
     keep = sizes > 0
     windows, sizes = windows[keep], sizes[keep]
     groups = None if groups is None else groups[keep]
+    weights = weights[keep] if weights.ndim > 1 else weights
     n_groups = 1 if groups is None else len(np.unique(groups))
     if len(windows) - n_groups + 1 < MIN_WINDOWS:
         return _too_few(1, len(windows), entities)
-    moved = (windows / sizes[:, np.newaxis] - _centres(windows, groups)) @ weights * np.sqrt(sizes)
+    moved = ((windows / sizes[:, np.newaxis] - _centres(windows, groups)) * weights).sum(axis=1) * np.sqrt(sizes)
     return _of(moved[:, np.newaxis], 1, rows=float(sizes.mean()), n_groups=n_groups, entities=entities)
 
 
