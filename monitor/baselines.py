@@ -252,7 +252,8 @@ def _watched(
             (),
             known.n_columns,
             segmented.get(name, {}),
-            same_week=known.of_week(name, int(now["week"][0])) if "week" in now else (),
+            # A fault that lasts a day fills windows of a day, and is confirmed by the next one.
+            same_week=known.of_week(name, int(now["week"][0])) if {"day", "week"} <= now.keys() else (),
         )
     segments: dict[str, dict[str, ColumnProfile]] = {}
     for (name, segment), sums in known.sums.items():
