@@ -269,12 +269,14 @@ def _of_scores(name: str, measure: Measure, counts: ScoreLabels, never: ScoreLab
     unlabelled = never.positives + never.negatives + never.unlabelled
     if not unlabelled.any():
         return measure
-    if measure.reason is not None and measure.reason != "one_class":
+    if measure.reason not in (None, "one_class", "constant_scores"):
         return measure
     outside = bool(len(never.scores)) and (never.low < 0 or never.high > 1)
     if outside and name != "roc_auc":
         return Measure(None, n=measure.n, reason="scores_not_probabilities")
     table = _Table.of(counts, never)
+    if measure.reason == "constant_scores" and np.count_nonzero(table.positives + table.negatives + table.never) == 1:
+        return measure
     low, high = _OF_SCORES[name](table)
     if low is None or high is None:
         return Measure(None, n=measure.n, reason=measure.reason or "one_class")

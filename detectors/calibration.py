@@ -216,6 +216,8 @@ def _area(p: FloatArray, weight: IntArray, *, level: float) -> Measure:
     n_pos, n_neg, n = float(pos.sum()), float(neg.sum()), int(weight.sum())
     if n == 0 or n_pos <= 0 or n_neg <= 0:
         return Measure(None, n=n, reason="no_predictions" if n == 0 else "one_class")
+    if np.ptp(p[weight > 0]) == 0:
+        return Measure(None, n=n, reason="constant_scores")
     below = np.cumsum(neg) - neg / 2
     above = n_pos - np.cumsum(pos) + pos / 2
     value = float(np.sum(pos * below)) / (n_pos * n_neg)

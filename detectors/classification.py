@@ -59,10 +59,10 @@ class Measure:
     ``n`` is the number of predictions that the value rests on (its denominator).  When ``value`` is ``None`` then so
     are ``low`` and ``high``, and ``reason`` is one of ``no_predictions``, ``no_labels``, ``no_positives``,
     ``no_negatives``, ``one_class``, ``no_decisions``, ``no_predicted_positives``, ``no_scores``,
-    ``scores_not_probabilities``; or ``never_labelled``, where a part of the predictions can have no label: then
-    ``bounds`` are what the value can be whatever those labels would have been, and ``chance`` the bounds with the
-    sampling error of the labels on either side (see ``detectors/bounds.py``).  ``rate`` is the interval of the rate
-    behind a corrected value, where it is not that of a simple share of ``n``.
+    ``scores_not_probabilities``, ``constant_scores`` (all are equal, and order nothing); or ``never_labelled``, where a
+    part of the predictions can have no label: then ``bounds`` are what the value can be whatever those labels were
+    and ``chance`` the bounds with the sampling error of the labels on either side (see ``detectors/bounds.py``).
+    ``rate`` is the interval of the rate behind a corrected value, where it is not that of a simple share of ``n``.
     """
 
     value: float | None
@@ -194,10 +194,15 @@ def _why_no_scores(tally: Tally) -> str | None:
     return "no_scores" if tally.n_pos + tally.n_neg == 0 else None
 
 
+def _why_no_order(tally: Tally) -> str | None:
+    """Equal scores order nothing: one half, or the share of positives, would be a convention and no measurement."""
+    return "constant_scores" if np.count_nonzero(tally.positives + tally.negatives) == 1 else None
+
+
 def roc_auc(tally: Tally) -> Measure:
     """How likely a positive scores higher than a negative; ties count one half.  DeLong's interval, on the logit."""
     n = tally.n_pos + tally.n_neg
-    reason = _why_no_scores(tally) or ("one_class" if not (tally.n_pos and tally.n_neg) else None)
+    reason = _why_no_scores(tally) or ("one_class" if not (tally.n_pos and tally.n_neg) else _why_no_order(tally))
     if reason:
         return _undefined(reason, n)
     area = roc_area(tally.positives, tally.negatives)
@@ -210,7 +215,7 @@ def pr_auc(tally: Tally) -> Measure:
     Its interval is Wilson's with as many trials as there are positives (the score form of the logit interval that
     K. Boyd, K. H. Eng & C. D. Page, "Area under the precision-recall curve", ECML 2013, recommend).
     """
-    reason = _why_no_scores(tally) or ("no_positives" if not tally.n_pos else None)
+    reason = _why_no_scores(tally) or ("no_positives" if not tally.n_pos else _why_no_order(tally))
     if reason:
         return _undefined(reason, tally.n_pos + tally.n_neg)
     curve = precision_recall_curve(tally.positives, tally.negatives)

@@ -119,9 +119,11 @@ def _why_not(name: str, counts: ScoreLabels, table: Expected, absent: int | None
         return "scores_not_probabilities" if counts.low < 0 or counts.high > 1 else None
     seen = (counts.negatives.sum() > 0 or absent == 0, counts.positives.sum() > 0 or absent == 1)
     if name == "pr_auc":
-        return None if seen[1] and table.n_positive > 1e-9 else "no_positives"
-    both = all(seen) and min(table.n_positive, table.size - table.n_positive) > 1e-9
-    return None if both else "one_class"
+        missing = None if seen[1] and table.n_positive > 1e-9 else "no_positives"
+    else:
+        both = all(seen) and min(table.n_positive, table.size - table.n_positive) > 1e-9
+        missing = None if both else "one_class"
+    return missing or ("constant_scores" if np.count_nonzero(table.total > 0) == 1 else None)
 
 
 # --- expected counts -------------------------------------------------------------------------------

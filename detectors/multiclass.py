@@ -410,8 +410,8 @@ def performance(
     Intervals are Wilson's, of averages with the sample size that the multinomial delta method gives.
 
     Where a value is ``None`` the reason is ``no_predictions``, ``no_labels``, ``no_predicted_classes``,
-    ``no_class_with_enough_rows``, ``no_labels_of_a_class``, ``no_predictions_of_a_class``, ``one_class``, or
-    ``no_probabilities``.
+    ``no_class_with_enough_rows``, ``no_labels_of_a_class``, ``no_predictions_of_a_class``, ``one_class``,
+    ``constant_scores``, or ``no_probabilities``.
 
     Raises
     ------
@@ -477,6 +477,14 @@ def _bounded(value: float, variance: float, n: int, *, level: float) -> Measure:
     return Measure(min(max(value, 0.0), 1.0), low, high, n)
 
 
+def _why_no_area(positives: IntArray, negatives: IntArray) -> str | None:
+    if not positives.any():
+        return "no_labels_of_a_class"
+    if not negatives.any():
+        return "one_class"
+    return "constant_scores" if np.count_nonzero(positives + negatives) == 1 else None
+
+
 def _macro_roc_auc(counts: ClassCounts, names: Sequence[str], *, level: float) -> Measure:
     """The mean over classes of one class against the rest.
 
@@ -490,10 +498,8 @@ def _macro_roc_auc(counts: ClassCounts, names: Sequence[str], *, level: float) -
         if each is None:
             return Measure(None, reason="no_probabilities")
         pos, neg = each.positives.sum(axis=1), each.negatives.sum(axis=1)
-        if not pos.any():
-            return Measure(None, reason="no_labels_of_a_class")
-        if not neg.any():
-            return Measure(None, reason="one_class")
+        if reason := _why_no_area(pos, neg):
+            return Measure(None, reason=reason)
         area = roc_area(pos, neg)
         low, high = roc_area_interval(area, int(pos.sum()), int(neg.sum()), level=level)
         areas.append(area.value)

@@ -136,11 +136,13 @@ def test_undefined_is_a_named_reason(
         assert (measure.value, measure.low, measure.high, measure.reason) == (None, None, None, reason), name
 
 
-def test_when_all_scores_are_equal_the_area_is_one_half_and_uncertain() -> None:
-    measure = performance(count([0.5] * 20, None, [0, 1] * 10))["roc_auc"]
-    assert measure.value == 0.5
-    assert measure.low is not None
-    assert measure.low < 0.4
+def test_when_all_labelled_scores_are_equal_there_is_no_order() -> None:
+    found = performance(count([0.5] * 20 + [0.7], None, [0, 1] * 10 + [None]))
+    assert {name: found[name].reason for name in ("roc_auc", "pr_auc", "brier")} == {
+        "roc_auc": "constant_scores",
+        "pr_auc": "constant_scores",
+        "brier": None,
+    }
 
 
 def test_infinite_scores_rank_but_are_no_probabilities() -> None:

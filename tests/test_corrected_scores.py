@@ -166,8 +166,12 @@ UNDEFINED = {
         [0, 1, 1, np.nan],
         dict.fromkeys(("brier", "log_loss", "ece"), "scores_not_probabilities"),
     ),
-    "all scores equal": ([0.5] * 4, [0, 1, np.nan, np.nan], {}),
-    "one prediction": ([0.7], [1], {"roc_auc": "one_class"}),
+    "all scores equal": (
+        [0.5] * 4,
+        [0, 1, np.nan, np.nan],
+        {"roc_auc": "constant_scores", "pr_auc": "constant_scores"},
+    ),
+    "one prediction": ([0.7], [1], {"roc_auc": "one_class", "pr_auc": "constant_scores"}),
     "scores of 0 and 1": ([0.0, 1.0, 1.0, 0.0], [0, 1, np.nan, 1], {}),
 }  # fmt: skip
 

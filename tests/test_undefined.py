@@ -36,7 +36,7 @@ NO_VALUE = {
     },
     "no negatives": {"specificity": "no_negatives", "roc_auc": "one_class"},
     "nothing above the threshold": dict.fromkeys(("precision", "f1", "fbeta"), "no_predicted_positives"),
-    "all scores equal": {"specificity": None},
+    "all scores equal": dict.fromkeys(("roc_auc", "pr_auc"), "constant_scores"),
     "no scores": dict.fromkeys(("roc_auc", "pr_auc", "brier", "log_loss", "ece"), "no_scores"),
     "no decisions": dict.fromkeys(
         ("precision", "recall", "f1", "fbeta", "accuracy", "specificity", "positive_rate"), "no_decisions"
@@ -65,17 +65,11 @@ def test_realized(case: str, metric: str) -> None:
         assert np.isfinite([found.value, found.low, found.high]).all()
 
 
-def test_scores_that_are_all_equal_order_nothing_and_say_so_by_one_half() -> None:
-    found = performance(counted("all scores equal"), ["roc_auc"])["roc_auc"]
-    assert found.value == 0.5
-    assert found.low is not None
-    assert found.low < 0.5
-
-
 ESTIMATED = ("precision", "recall", "f1", "specificity", "accuracy", "roc_auc")
 PROMISED = {
     "no predictions": dict.fromkeys(ESTIMATED, "no_predictions"),
     "nothing above the threshold": dict.fromkeys(("precision", "f1"), "no_predicted_positives"),
+    "all scores equal": {"roc_auc": "constant_scores"},
 }
 
 

@@ -33,7 +33,7 @@ REASONS = {
     "no_predictions", "no_labels", "no_positives", "no_negatives", "one_class", "no_decisions",
     "no_predicted_positives", "no_scores", "scores_not_probabilities", "not_identifiable", "no_delay_law",
     "no_predicted_classes", "no_class_with_enough_rows", "no_labels_of_a_class", "no_predictions_of_a_class",
-    "no_probabilities", "constant_labels", "all_labels_zero", "overflow",
+    "no_probabilities", "constant_labels", "constant_scores", "all_labels_zero", "overflow",
 }  # fmt: skip
 
 
