@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detectors.class_counts import ClassCounts
 from detectors.intervals import z_value
-from detectors.multiclass import ClassCounts
 from detectors.profiles import FloatArray, IntArray
 from detectors.regression import Errors
 from detectors.score_labels import ScoreLabels

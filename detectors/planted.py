@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from detectors.multiclass import ClassCounts
+from detectors.class_counts import ClassCounts
 from detectors.profiles import (
     CategoricalProfile,
     ColumnProfile,

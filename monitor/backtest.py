@@ -18,9 +18,9 @@ from zoneinfo import ZoneInfo
 
 from detectors import planted
 from detectors.calibration_drift import CalibrationBaseline
+from detectors.class_counts import ClassCounts
 from detectors.classification import Measure, performance
 from detectors.effective_size import MIN_WINDOWS
-from detectors.multiclass import ClassCounts
 from detectors.multivariate import Correlations
 from detectors.profiles import CategoricalProfile, Column, ColumnProfile, NumericProfile, NumericSpec, merge_all
 from detectors.regression import Errors

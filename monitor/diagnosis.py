@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from detectors import multiclass, regression
+from detectors import class_counts, regression
 from detectors.breakage import spike, unit_change
+from detectors.class_counts import ClassCounts
 from detectors.label_change import (
     ClassTables,
     LabelChange,
@@ -18,7 +19,6 @@ from detectors.label_change import (
     prevalence_change,
     within_class_change,
 )
-from detectors.multiclass import ClassCounts
 from detectors.profiles import CategoricalProfile, Column, ColumnProfile, NumericProfile, NumericSpec, ProfileError
 from detectors.psi import psi
 from detectors.regression import Errors
@@ -138,7 +138,7 @@ def _of_label(service: Service, claim: Claim, seen: Seen, baseline: Baseline, vi
     parts = [p.profile for p in store.profiles(claim.model, start=span.start, end=span.end, columns=[column])]
     if isinstance(current, ClassCounts):
         classes = [p for p in parts if isinstance(p, ClassCounts) and np.array_equal(p.edges, current.edges)]
-        return (multiclass.merge_all(classes, current.edges), current) if classes else None
+        return (class_counts.merge_all(classes, current.edges), current) if classes else None
     if isinstance(current, Errors):
         errors = [p for p in parts if isinstance(p, Errors) and np.array_equal(p.edges, current.edges)]
         return (regression.merge_all(errors, current.edges), current) if errors else None

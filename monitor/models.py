@@ -8,8 +8,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from detectors.class_counts import ClassCounts
     from detectors.delay_counts import DelayCounts
-    from detectors.multiclass import ClassCounts
     from detectors.multivariate import Correlations
     from detectors.paired import PairCounts
     from detectors.profiles import Column, ColumnProfile, ColumnSpec

@@ -18,13 +18,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from detectors import multiclass, regression
+from detectors import class_counts, corrected_classes, expected_classes, multiclass, regression
 from detectors.calibration import Calibrator
+from detectors.class_counts import ClassCounter, ClassCounts
 from detectors.classification import Measure
 from detectors.delay_counts import DelayCounts, age_edges, count_delays
 from detectors.delay_counts import merge as merge_delays
 from detectors.development import MIN_WINDOWS
-from detectors.multiclass import ClassCounter, ClassCounts, Expected
+from detectors.expected_classes import Expected
 from detectors.posterior import Landed
 from detectors.profiles import FloatArray
 from detectors.regression import Errors
@@ -241,7 +242,7 @@ def reference(
         if len(cache) > 256:
             cache.clear()
         counts = _reference_counts(scope, span, store=store, source=source, roles=roles, now=now, final=final)
-        meant = multiclass.calibrators(counts) if isinstance(counts, ClassCounts) else {}
+        meant = expected_classes.calibrators(counts) if isinstance(counts, ClassCounts) else {}
         cache[key] = None if counts.n_labelled < model.performance.min_labels else Reference(counts, meant)
     return cache[key]
 
@@ -289,7 +290,7 @@ def _together(parts: Sequence[Outcomes], model: ModelConfig) -> Outcomes:
     edges = landing_edges(model)
     if model.labels is not None and model.labels.task == "regression":
         return regression.merge_all((part for part in parts if isinstance(part, Errors)), edges)
-    return multiclass.merge_all((part for part in parts if isinstance(part, ClassCounts)), edges)
+    return class_counts.merge_all((part for part in parts if isinstance(part, ClassCounts)), edges)
 
 
 def matured(scope: Scope, store: Store, *, now: datetime) -> list[Outcomes]:
@@ -422,7 +423,7 @@ def _curves(
     else:
         if not complete:
             windows_of_classes = [each for each in past if isinstance(each, ClassCounts)]
-            found = multiclass.corrected(counts, windows_of_classes, age=age, metrics=metrics, min_rows=low)
+            found = corrected_classes.corrected(counts, windows_of_classes, age=age, metrics=metrics, min_rows=low)
         # The baseline's averages are over the classes of the window: a rare one comes and goes.
         names = multiclass.matrix(counts, min_rows=low).names
         if expected is not None:

@@ -14,9 +14,9 @@ import pytest
 from sqlalchemy import create_engine
 from typer.testing import CliRunner
 
+from detectors.class_counts import ClassCounter
 from detectors.edges import EdgeBuilder
 from detectors.kernel import CategoricalCounter, NumericCounter
-from detectors.multiclass import ClassCounter
 from detectors.planted import NAME, scaled, shifted, with_category, with_flipped_labels, with_nulls, with_other_classes
 from detectors.profiles import (
     CategoricalProfile,

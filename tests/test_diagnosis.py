@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from detectors import multiclass, regression
+from detectors import class_counts, regression
 from detectors.breakage import spike, unit_change
 from detectors.classification import performance
 from detectors.edges import EdgeBuilder
@@ -288,12 +288,12 @@ def test_values_that_moved_beyond_the_range_are_no_default() -> None:
 SPECIES = ["cat", "dog", "owl"]
 
 
-def predicted(rng: np.random.Generator, n: int, *, cats: float = 0.3, turned: float = 0.0) -> multiclass.ClassCounts:
+def predicted(rng: np.random.Generator, n: int, *, cats: float = 0.3, turned: float = 0.0) -> class_counts.ClassCounts:
     """Right in five of six; ``turned``: so many of the owls are cats now, and look like owls."""
     truth = np.where(rng.random(n) < cats, 0, rng.integers(1, 3, n))
     said = np.where(rng.random(n) < 5 / 6, truth, rng.integers(0, 3, n))
     truth = np.where((truth == 2) & (rng.random(n) < turned), 0, truth)
-    counter = multiclass.ClassCounter(np.array([0.0, 1.0]))
+    counter = class_counts.ClassCounter(np.array([0.0, 1.0]))
     counter.update(SPECIES, truth, said, np.zeros(n))
     return counter.counts()
 
@@ -335,10 +335,10 @@ def test_classes_tell_a_changed_rule_from_a_changed_mix(changes: dict[str, float
 
 def test_classes_that_the_baseline_never_saw_are_compared_too() -> None:
     rng = np.random.default_rng(22)
-    counter = multiclass.ClassCounter(np.array([0.0, 1.0]))
+    counter = class_counts.ClassCounter(np.array([0.0, 1.0]))
     counter.update(["fox"], np.zeros(400, np.int64), np.zeros(400, np.int64), np.zeros(400))
     edges = np.array([0.0, 1.0])
-    with_foxes = multiclass.merge_all([predicted(rng, 2000), counter.counts()], edges)
+    with_foxes = class_counts.merge_all([predicted(rng, 2000), counter.counts()], edges)
     found = evidence([], labels=(predicted(rng, 6000), with_foxes)).prevalence
     assert found is not None
     assert found.low > 0.1

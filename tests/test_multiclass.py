@@ -14,23 +14,10 @@ from sklearn import metrics as sk
 from sklearn.isotonic import IsotonicRegression
 
 from detectors.calibration import Calibrator
-from detectors.multiclass import (
-    MAX_CLASSES,
-    METRICS,
-    OF_DECISIONS,
-    ClassCounter,
-    ClassCounts,
-    Expected,
-    calibrators,
-    corrected,
-    empty,
-    from_bytes,
-    matrix,
-    merge,
-    per_class,
-    performance,
-    to_bytes,
-)
+from detectors.class_counts import MAX_CLASSES, ClassCounter, ClassCounts, empty, from_bytes, merge, to_bytes
+from detectors.corrected_classes import corrected
+from detectors.expected_classes import Expected, calibrators
+from detectors.multiclass import METRICS, OF_DECISIONS, matrix, per_class, performance
 from detectors.profiles import ProfileError
 
 DAY = 86400.0

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detectors import classification, multiclass, regression
+from detectors import class_counts, classification, corrected_classes, expected_classes, multiclass, regression
 from detectors.calibration import CalibrationError, Calibrator, calibration_change, estimate, fit
 from detectors.classification import Measure, ScoreLabelCounter, ScoreLabels
 from detectors.corrected import CORRECTABLE, Landed, mean_worth, measure
@@ -184,20 +184,20 @@ CLASSES: dict[str, tuple[list[int], list[int], list[list[float]] | None]] = {
 }  # fmt: skip
 
 
-def classes(case: str, *, landed_at: float = 2 * DAY) -> multiclass.ClassCounts:
+def classes(case: str, *, landed_at: float = 2 * DAY) -> class_counts.ClassCounts:
     labels, predicted, p = CLASSES[case]
-    counter = multiclass.ClassCounter(AGES, NAMES if p is not None else ())
+    counter = class_counts.ClassCounter(AGES, NAMES if p is not None else ())
     told = None if p is None else {name: np.array(p).reshape(-1, 3)[:, at] for at, name in enumerate(NAMES)}
     when = np.full(len(labels), landed_at)
     counter.update(NAMES, np.array(labels, int), np.array(predicted, int), when, told)
     return counter.counts()
 
 
-def past_classes(*, landed_at: tuple[float, float]) -> list[multiclass.ClassCounts]:
+def past_classes(*, landed_at: tuple[float, float]) -> list[class_counts.ClassCounts]:
     rng = np.random.default_rng(3)
     found = []
     for _ in range(10):
-        counter = multiclass.ClassCounter(AGES)
+        counter = class_counts.ClassCounter(AGES)
         true = rng.integers(0, 3, 200)
         said = np.where(rng.random(200) < 0.7, true, rng.integers(0, 3, 200))
         low, high = landed_at
@@ -217,11 +217,11 @@ def test_multiclass(case: str, min_rows: int) -> None:
             assert found.value is None or math.isfinite(found.value)
     some, late = past_classes(landed_at=(0, 6 * DAY)), past_classes(landed_at=(9 * DAY, 10 * DAY))
     for past in ([], some[:3], some, late, past_classes(landed_at=(NAN, NAN))):
-        is_told(multiclass.corrected(counts, past, age=3 * DAY, metrics=multiclass.METRICS, min_rows=min_rows))
-    known = multiclass.calibrators(counts) or {
+        is_told(corrected_classes.corrected(counts, past, age=3 * DAY, metrics=multiclass.METRICS, min_rows=min_rows))
+    known = expected_classes.calibrators(counts) or {
         name: Calibrator("raw", np.zeros(0), np.zeros(0)) for name in NAMES
     }  # fmt: skip
-    expected = multiclass.Expected(known)
+    expected = expected_classes.Expected(known)
     _, predicted, p = CLASSES[case]
     if p is not None:
         told = {name: np.array(p).reshape(-1, 3)[:, at] for at, name in enumerate(NAMES)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from detectors import classification, delay_counts, multiclass, multivariate, paired, profiles, regression
+from detectors import class_counts, classification, delay_counts, multivariate, paired, profiles, regression
 from detectors.profiles import Column, ColumnSpec
 
 
@@ -20,8 +20,8 @@ def encode(counts: Any) -> tuple[str, bytes]:  # noqa: PLR0911 - one return for 
         return "pairs", paired.to_bytes(counts)
     if isinstance(counts, regression.Errors):
         return "errors", regression.to_bytes(counts)
-    if isinstance(counts, multiclass.ClassCounts):
-        return "classes", multiclass.to_bytes(counts)
+    if isinstance(counts, class_counts.ClassCounts):
+        return "classes", class_counts.to_bytes(counts)
     return "profile", profiles.to_bytes(counts)
 
 
@@ -35,7 +35,7 @@ _READERS = {
     "delays": delay_counts.from_bytes,
     "pairs": paired.from_bytes,
     "errors": regression.from_bytes,
-    "classes": multiclass.from_bytes,
+    "classes": class_counts.from_bytes,
     "profile": profiles.from_bytes,
 }
 
