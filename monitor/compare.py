@@ -19,18 +19,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from detectors import paired
-from detectors.paired import (
-    Answers,
-    Difference,
-    PairCounts,
-    count_classes,
-    count_numbers,
-    count_pairs,
-    difference,
-    discordant,
-    merge_all,
-)
+from detectors import pair_counts
+from detectors.confidence_sequences import Sums
+from detectors.pair_counts import Answers, PairCounts, count_classes, count_numbers, count_pairs, merge_all
+from detectors.paired import SMALLER_IS_BETTER, Difference, difference, discordant
 from monitor import counting, schedule
 from monitor.checks import Scope
 from monitor.config import CompareConfig, ModelConfig
@@ -157,7 +149,7 @@ def _paired_by_key(
     champion, challenger = names
     n = [0 if side is None else side.num_rows for side in (first, second)]
     if first is None or second is None:
-        return Pairing(*names, replace(paired.nothing(), only_champion=n[0], only_challenger=n[1]))
+        return Pairing(*names, replace(pair_counts.nothing(), only_champion=n[0], only_challenger=n[1]))
     place = pc.index_in(second.column(KEY), value_set=first.column(KEY).combine_chunks())
     place = place.combine_chunks() if isinstance(place, pa.ChunkedArray) else place
     both = second.filter(pc.is_valid(place))
@@ -175,7 +167,7 @@ def _columns_apart(
     pairings = []
     for name in compare.challengers or list(compare.shadow):
         if table is None:
-            pairings.append(Pairing(champion, name, paired.nothing()))
+            pairings.append(Pairing(champion, name, pair_counts.nothing()))
             continue
         said = [_has_said(side, model) for side in (Side(table, champion), Side(table, name, shadow=True))]
         only = (int((said[0] & ~said[1]).sum()), int((said[1] & ~said[0]).sum()))
@@ -357,7 +349,7 @@ def _detail(pairing: Pairing) -> dict[str, Any]:
 def _agreement(scope: Scope, pairing: Pairing, notes: Mapping[str, int]) -> list[Result]:
     counts, compare = pairing.counts, scope.model.compare
     seen = counts.n + counts.only_champion + counts.only_challenger
-    score = counts.sums.get("score", paired.Sums())
+    score = counts.sums.get("score", Sums())
     shared = _detail(pairing) | {"n_champion": counts.n + counts.only_champion, "n_both": counts.n}
     rows: list[tuple[str, float | None, int, dict[str, Any]]] = [
         ("decision_disagreement", counts.n_differing / counts.n_decided if counts.n_decided else None,
@@ -495,7 +487,7 @@ def beyond_zero(found: Difference) -> int:
 
 def standing(metric: str, found: Difference) -> str:
     """``better``, ``worse``, or ``no difference shown``: of the challenger, as the interval has it."""
-    side = beyond_zero(found) * (-1 if metric in paired.SMALLER_IS_BETTER else 1)
+    side = beyond_zero(found) * (-1 if metric in SMALLER_IS_BETTER else 1)
     return {1: "better", -1: "worse", 0: "no difference shown"}[side]
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from detectors.class_counts import ClassCounts
     from detectors.delay_counts import DelayCounts
     from detectors.multivariate import Correlations
-    from detectors.paired import PairCounts
+    from detectors.pair_counts import PairCounts
     from detectors.profiles import Column, ColumnProfile, ColumnSpec
     from detectors.regression import Errors
     from detectors.score_labels import ScoreLabels

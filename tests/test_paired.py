@@ -14,24 +14,19 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, precision_score, recall_score
 
-from detectors.paired import (
-    FEWEST_UNBOUNDED,
+from detectors.confidence_sequences import FEWEST_UNBOUNDED, Sums, asymptotic_interval, exact_interval, sums_of
+from detectors.pair_counts import (
     LOG_LOSS_CLIP,
     Answers,
     PairCounts,
-    Sums,
-    asymptotic_interval,
     count_classes,
     count_numbers,
     count_pairs,
-    difference,
-    discordant,
-    exact_interval,
     from_bytes,
     merge_all,
-    sums_of,
     to_bytes,
 )
+from detectors.paired import difference, discordant
 from detectors.profiles import ProfileError
 
 Floats = npt.NDArray[np.float64]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from detectors import class_counts, classification, delay_counts, multivariate, paired, profiles, regression
+from detectors import class_counts, classification, delay_counts, multivariate, pair_counts, profiles, regression
 from detectors.profiles import Column, ColumnSpec
 
 
@@ -16,8 +16,8 @@ def encode(counts: Any) -> tuple[str, bytes]:  # noqa: PLR0911 - one return for 
         return "joint", multivariate.to_bytes(counts)
     if isinstance(counts, delay_counts.DelayCounts):
         return "delays", delay_counts.to_bytes(counts)
-    if isinstance(counts, paired.PairCounts):
-        return "pairs", paired.to_bytes(counts)
+    if isinstance(counts, pair_counts.PairCounts):
+        return "pairs", pair_counts.to_bytes(counts)
     if isinstance(counts, regression.Errors):
         return "errors", regression.to_bytes(counts)
     if isinstance(counts, class_counts.ClassCounts):
@@ -33,7 +33,7 @@ _READERS = {
     "labels": classification.from_bytes,
     "joint": multivariate.from_bytes,
     "delays": delay_counts.from_bytes,
-    "pairs": paired.from_bytes,
+    "pairs": pair_counts.from_bytes,
     "errors": regression.from_bytes,
     "classes": class_counts.from_bytes,
     "profile": profiles.from_bytes,
