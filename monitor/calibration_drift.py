@@ -13,7 +13,8 @@ from functools import reduce
 from operator import add
 from typing import Any
 
-from detectors.calibration_drift import CalibrationBaseline, CalibrationDrift, Stretch, Tally
+from detectors.calibration_deviations import Tally
+from detectors.calibration_drift import CalibrationBaseline, CalibrationDrift, Stretch
 from detectors.score_labels import ScoreLabels
 from monitor.checks import Evidence, Scope
 from monitor.config import ModelConfig, PerformanceLimit
