@@ -68,61 +68,6 @@ _METRIC_WORDS = {
 _SHARES = frozenset({"mismatch_rate", "missing_rate", "unseen_rate", "out_of_range_rate", "decision_rate", "null_rate"})
 
 
-# --- storing ---------------------------------------------------------------------------------------
-
-
-def message_to_json(message: Message) -> dict[str, Any]:
-    """The message as plain JSON types, for the outbox; :func:`message_from_json` is the inverse."""
-    window = message.window
-    return {
-        "title": message.title,
-        "summary": message.summary,
-        "severity": message.severity.value,
-        "transition": message.transition.value,
-        "model": message.model,
-        "window": None if window is None else [window.start.isoformat(), window.end.isoformat()],
-        "findings": [{"name": f.name, "verdict": f.verdict.value, "text": f.text} for f in message.findings],
-        "facts": dict(message.facts),
-        "more": message.more,
-        "advice": message.advice,
-        "report_url": message.report_url,
-        "runbook": message.runbook,
-        "owner": message.owner,
-        "incident_ids": list(message.incident_ids),
-        "thread_key": message.thread_key,
-        "possible_repeat": message.possible_repeat,
-    }
-
-
-def message_from_json(data: Mapping[str, Any]) -> Message:
-    """The message that :func:`message_to_json` wrote; keys of later versions are ignored.
-
-    Raises
-    ------
-    KeyError, ValueError
-        If ``data`` is not such a record.
-    """
-    window = data.get("window")
-    return Message(
-        title=data["title"],
-        summary=data["summary"],
-        severity=Verdict(data["severity"]),
-        transition=Transition(data["transition"]),
-        model=data["model"],
-        window=None if window is None else Window(*(datetime.fromisoformat(moment) for moment in window)),
-        findings=[Finding(f["name"], Verdict(f["verdict"]), f["text"]) for f in data.get("findings", [])],
-        facts=dict(data.get("facts", {})),
-        more=int(data.get("more", 0)),
-        advice=data.get("advice", ""),
-        report_url=data.get("report_url"),
-        runbook=data.get("runbook"),
-        owner=data.get("owner"),
-        incident_ids=list(data.get("incident_ids", [])),
-        thread_key=data.get("thread_key", ""),
-        possible_repeat=bool(data.get("possible_repeat", False)),
-    )
-
-
 def dedup_key(model: str, window: Window | None, *, changes: Iterable[Change], revision: int = 0) -> str:
     """The key under which the same news is queued once, however often a window is computed.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,6 @@ from slack_server import TOKEN, Answer, SlackServer, error, slack_server
 from monitor.channels import Broken, Channel, ChannelBroken, Delivered, RetryLater
 from monitor.channels.slack import SlackBot, SlackWebhook
 from monitor.delivery import LONGEST_PAUSE, DeliveryReport, Lane, Pace, deliver
-from monitor.messages import message_from_json, message_to_json
 from monitor.models import Message, OutboxItem, Transition, Verdict, Window
 from monitor.store import Store
 
@@ -45,7 +43,7 @@ class Row:
     id: int
     destination: str
     key: str
-    message: str
+    message: Message
     created_at: datetime
     not_before: datetime
     state: str = "pending"
@@ -66,8 +64,7 @@ class Memory:
     def enqueue(self, messages: list[tuple[str, str, Message]]) -> None:
         for destination, key, message in messages:
             if not any((row.destination, row.key) == (destination, key) for row in self.rows):
-                text = json.dumps(message_to_json(message))
-                self.rows.append(Row(len(self.rows) + 1, destination, key, text, self.clock(), self.clock()))
+                self.rows.append(Row(len(self.rows) + 1, destination, key, message, self.clock(), self.clock()))
 
     def outbox_due(self, destination: str, *, limit: int = 50) -> list[OutboxItem]:
         due = [row for row in self.rows if row.destination == destination and self._open(row)]
@@ -77,16 +74,11 @@ class Memory:
         return row.state in ("pending", "sending") and row.not_before <= self.clock()
 
     def _item(self, row: Row) -> OutboxItem:
-        message = message_from_json(json.loads(row.message))
-        message = replace(message, possible_repeat=row.state == "sending")
+        message = replace(row.message, possible_repeat=row.state == "sending")
         return OutboxItem(row.id, row.destination, message, row.attempts, row.created_at, row.key)
 
     def thread_ref(self, destination: str, thread_key: str) -> str | None:
-        refs = (
-            row.ref
-            for row in self.rows
-            if row.destination == destination and json.loads(row.message)["thread_key"] == thread_key
-        )
+        refs = (row.ref for row in self.rows if row.destination == destination and row.message.thread_key == thread_key)
         return next((ref for ref in refs if ref), None)
 
     def mark_sending(self, item_id: int) -> bool:

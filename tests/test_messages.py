@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from monitor.incidents import Rules, advance
 from monitor.messages import (
@@ -21,14 +18,12 @@ from monitor.messages import (
     digest,
     duration,
     finding_text,
-    message_from_json,
-    message_to_json,
     number,
     skipped,
     source_broken,
     undeliverable,
 )
-from monitor.models import Check, Finding, Incident, IncidentState, Message, Result, Transition, Verdict, Window
+from monitor.models import Check, Incident, IncidentState, Message, Result, Transition, Verdict, Window
 
 START = datetime(2026, 11, 19, tzinfo=UTC)
 DAY = Window(START, START + timedelta(days=1))
@@ -274,28 +269,3 @@ def test_numbers_are_plain(value: float | None, shown: str) -> None:
 )
 def test_durations_are_two_units(hours: float, shown: str) -> None:
     assert duration(timedelta(hours=hours)) == shown
-
-
-_TEXT = st.text(max_size=20)
-
-
-@given(
-    message=st.builds(
-        Message,
-        title=_TEXT,
-        summary=_TEXT,
-        severity=st.sampled_from(Verdict),
-        transition=st.sampled_from(Transition),
-        model=_TEXT,
-        window=st.sampled_from([None, DAY]),
-        more=st.integers(0, 9),
-        findings=st.lists(st.builds(Finding, _TEXT, st.sampled_from(Verdict), _TEXT), max_size=3),
-        facts=st.dictionaries(_TEXT, _TEXT, max_size=3),
-        incident_ids=st.lists(_TEXT, max_size=2),
-        report_url=st.none() | _TEXT,
-        thread_key=_TEXT,
-        possible_repeat=st.booleans(),
-    )
-)
-def test_a_message_survives_the_outbox(message: Message) -> None:
-    assert message_from_json(json.loads(json.dumps(message_to_json(message)))) == message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from detectors.profiles import CategoricalProfile, CategoricalSpec, Column, NumericProfile, NumericSpec
 from monitor.models import (
     Check,
+    Finding,
     Incident,
     IncidentState,
     Job,
@@ -33,6 +35,7 @@ from monitor.models import (
     Window,
 )
 from monitor.store import ALL, Store, to_storable
+from monitor.store.outbox import message_of
 from monitor.store.storable import clean_text, dump_json, finite
 
 NUMBERS = itertools.count()
@@ -224,6 +227,32 @@ def post(database_url: str, clock: Clock) -> Iterator[Store]:
 
 def message(title: str = "t", thread: str = "", kind: Transition = Transition.OPENED) -> Message:
     return Message(title, "s", Verdict.ALERT, kind, "m", day(0), thread_key=thread)
+
+
+kept_texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=20)
+"""Texts that both databases keep as they are."""
+
+
+@given(
+    message=st.builds(
+        Message,
+        title=kept_texts,
+        summary=kept_texts,
+        severity=st.sampled_from(Verdict),
+        transition=st.sampled_from(Transition),
+        model=kept_texts,
+        window=st.sampled_from([None, day(0)]),
+        more=st.integers(0, 9),
+        findings=st.lists(st.builds(Finding, kept_texts, st.sampled_from(Verdict), kept_texts), max_size=3),
+        facts=st.dictionaries(kept_texts, kept_texts, max_size=3),
+        incident_ids=st.lists(kept_texts, max_size=2),
+        report_url=st.none() | kept_texts,
+        thread_key=kept_texts,
+        possible_repeat=st.booleans(),
+    )
+)
+def test_a_message_survives_the_outbox(message: Message) -> None:
+    assert message_of(json.loads(dump_json(to_storable(message)))) == message
 
 
 def titles(store: Store, destination: str = "team") -> list[str]:
