@@ -321,5 +321,5 @@ def _with_cause(incident: Incident, found: Cause, shared: grouping.Shared | None
 
 
 def _summary(incident: Incident) -> str:
-    words = messages._subject(incident)
+    words = messages.subject_of(incident)
     return f"{words} since {messages.moment(incident.onset or incident.opened_window)}"
