@@ -74,6 +74,7 @@ delay: $(READY)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.delay --write
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.lateness --write
 	$(BIN)/python -m benchmarks.delay_scores --write
+	$(BIN)/python -m benchmarks.delay_tables --write
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks --docs docs/performance.md

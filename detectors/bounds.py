@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from detectors.classification import Measure, performance
+from detectors.classification import Measure, ThresholdRow, performance, threshold_table
 from detectors.corrected import expected_counts
+from detectors.corrected_scores import Expected
 from detectors.intervals import z_value
 from detectors.posterior import Fit
 from detectors.profiles import FloatArray
@@ -144,6 +145,68 @@ def corrected_with_never_labelled(
             told[name] = measure
             continue
         ends = [_by_delta(found, ratio, unlabelled, best=best) for best in (False, True)]
+        told[name] = _from_ends(ends, n=measure.n, undefined=ratio.undefined, level=level)
+    return told
+
+
+_AT_A_THRESHOLD = ("precision", "recall", "f1", "specificity")
+
+
+def thresholds_with_never_labelled(
+    rows: Sequence[ThresholdRow],
+    counts: ScoreLabels,
+    never: ScoreLabels,
+    *,
+    table: Expected | None = None,
+    level: float = 0.95,
+) -> list[ThresholdRow]:
+    """What other thresholds would have given of all predictions, of which ``never`` can have no label.
+
+    ``rows`` are of ``counts``, the predictions that can be labelled; or of ``table``, what is to be expected of them.
+    """
+    if not never.n:
+        return list(rows)
+    everybody = merge(counts, never)
+    told = []
+    for row in rows:
+        measures = {name: getattr(row, name) for name in _AT_A_THRESHOLD}
+        if table is None:
+            measures = with_never_labelled(measures, counts, never, threshold=row.threshold, level=level)
+        else:
+            measures = _expected_with_never_labelled(measures, table, never, row.threshold, level=level)
+        rate = threshold_table(everybody, [row.threshold], level=level)[0].positive_rate
+        told.append(ThresholdRow(row.threshold, row.confusion, **measures, positive_rate=rate))
+    return told
+
+
+def _expected_with_never_labelled(
+    measures: Mapping[str, Measure], table: Expected, never: ScoreLabels, threshold: float, *, level: float
+) -> dict[str, Measure]:
+    above = (table.scores >= threshold).astype(float)
+    sides = np.array([1 - above, above])
+    positives, negatives = sides @ table.positives, sides @ table.negatives
+    unlabelled = _decided(never, threshold)
+    spread = table.spread(sides)
+
+    def value(ratio: _Ratio, more: FloatArray, *, best: bool) -> float | None:
+        """With so many more positives below the threshold, and above it."""
+        p, n = positives + more, negatives - more
+        return ratio.at((p[1], n[1], p[0], n[0]), unlabelled, best=best)
+
+    told = {}
+    for name, measure in measures.items():
+        ratio = _ratios(1.0)[name]
+        unseen = measure.value is None and measure.reason != "no_predicted_positives"
+        if unseen or not _enters(ratio, unlabelled):
+            told[name] = measure
+            continue
+        ends = []
+        for best in (False, True):
+            slope, step = np.zeros(2), 1e-3
+            for side in (0, 1):
+                up, down = (value(ratio, sign * step * np.eye(2)[side], best=best) for sign in (1, -1))
+                slope[side] = 0.0 if up is None or down is None else (up - down) / (2 * step)
+            ends.append((value(ratio, np.zeros(2), best=best), float(slope @ spread @ slope)))
         told[name] = _from_ends(ends, n=measure.n, undefined=ratio.undefined, level=level)
     return told
 

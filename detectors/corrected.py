@@ -182,8 +182,8 @@ def mean_worth(found: Fit, worth: Mapping[str, float], *, level: float = 0.95) -
     What it does not name is worth 0.  ``rate`` adds the sampling error of the whole window.
     """
     counts = expected_counts(found, found.share)
-    cells = np.array([getattr(counts, name) for name in _OUTCOMES])
-    each = np.array([float(worth.get(name, 0.0)) for name in _OUTCOMES])
+    cells = np.array([getattr(counts, name) for name in CELLS])
+    each = np.array([float(worth.get(name, 0.0)) for name in CELLS])
     n = float(cells.sum())
     if n <= 1e-9:
         return Measure(None, n=found.n, reason="no_decisions")
@@ -196,7 +196,7 @@ def mean_worth(found: Fit, worth: Mapping[str, float], *, level: float = 0.95) -
     return Measure(value, value - half, value + half, round(n), rate=(value - wide, value + wide))
 
 
-_OUTCOMES = ("tp", "fp", "fn", "tn")
+CELLS = ("tp", "fp", "fn", "tn")
 
 
 def expected_counts(found: Fit, share: FloatArray) -> Counts:

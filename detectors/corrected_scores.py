@@ -89,11 +89,23 @@ def corrected_scores(
     calibration error is a sum of absolute values, which noise makes larger; so the gaps of its bins are drawn from
     their posterior under a prior whose size is learned from the same gaps.
     """
+    table = expect(counts, found, strata, calibrator=calibrator)
+    return score_measures(table, counts, metrics=metrics, absent=absent, level=level, seed=seed)
+
+
+def score_measures(
+    table: Expected | str,
+    counts: ScoreLabels,
+    *,
+    metrics: Sequence[str],
+    absent: int | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Measure]:
+    """The metrics of :func:`corrected_scores`, of what :func:`expect` has told; its reason is passed on."""
     wanted = [name for name in metrics if name in SCORE_METRICS]
-    reason = found if isinstance(found, str) else _why_nothing(counts)
-    if reason is not None or isinstance(found, str):
-        return {name: Measure(None, n=counts.n, reason=reason) for name in wanted}
-    table = _expect(_rows(counts, strata, found, calibrator), found)
+    if isinstance(table, str):
+        return {name: Measure(None, n=counts.n, reason=table) for name in wanted}
     told = {}
     for name in wanted:
         missing = _why_not(name, counts, table, absent)
@@ -103,6 +115,24 @@ def corrected_scores(
             else SCORE_METRICS[name](table, level, seed)
         )
     return told
+
+
+def expect(
+    counts: ScoreLabels,
+    found: Fit | str,
+    strata: IntArray,
+    *,
+    calibrator: Calibrator | None = None,
+    thresholds: Sequence[float] = (),
+) -> Expected | str:
+    """How many positives and negatives will there be at each score once all labels are in?
+
+    Parameters are those of :func:`corrected_scores`.  Scores from each of ``thresholds`` on are kept apart from those
+    below it.  A reason where nothing can be known.
+    """
+    if isinstance(found, str):
+        return found
+    return _why_nothing(counts) or _expect(_rows(counts, strata, found, calibrator, thresholds), found)
 
 
 def _why_nothing(counts: ScoreLabels) -> str | None:
@@ -145,8 +175,10 @@ class _Rows:
     x: FloatArray
 
 
-def _rows(counts: ScoreLabels, strata: IntArray, found: Fit, calibrator: Calibrator | None) -> _Rows:
-    scores, group = _grouped(counts, strata)
+def _rows(
+    counts: ScoreLabels, strata: IntArray, found: Fit, calibrator: Calibrator | None, thresholds: Sequence[float]
+) -> _Rows:
+    scores, group = _grouped(counts, strata, thresholds)
     parts = []
     for decision in range(3):
         cells = [each[:, decision] for each in (counts.positives, counts.negatives, counts.unlabelled)]
@@ -172,8 +204,11 @@ def _sums(places: IntArray, weights: FloatArray, size: int) -> FloatArray:
     return np.asarray(np.bincount(places, weights=weights, minlength=size), dtype=np.float64)
 
 
-def _grouped(counts: ScoreLabels, strata: IntArray) -> tuple[FloatArray, IntArray]:
-    """At most about ``MOST_GROUPS`` scores, and the number of each original one among them."""
+def _grouped(counts: ScoreLabels, strata: IntArray, thresholds: Sequence[float]) -> tuple[FloatArray, IntArray]:
+    """At most about ``MOST_GROUPS`` scores, and the number of each original one among them.
+
+    No group goes over the border of strata, of bins of calibration, or of a threshold.
+    """
     finite = np.isfinite(counts.scores)
     inner = counts.scores[finite]
     held = counts.scores if finite.all() else np.clip(counts.scores, inner.min(initial=0.0), inner.max(initial=1.0))
@@ -184,9 +219,12 @@ def _grouped(counts: ScoreLabels, strata: IntArray) -> tuple[FloatArray, IntArra
     part = (middle * MOST_GROUPS / weight.sum()).astype(np.int64)
     border = np.diff(part, prepend=-1) != 0
     border[1:] |= (strata[1:] != strata[:-1]).any(axis=1)
-    group = np.cumsum(border) - 1
-    size = int(group[-1]) + 1
-    return _sums(group, weight * held, size) / _sums(group, weight, size), group
+    cuts = [*np.searchsorted(held, thresholds, side="left"), *np.searchsorted(held, bin_edges(), side="right")]
+    border[[cut for cut in cuts if cut < len(held)]] = True
+    starts, group = np.flatnonzero(border), np.cumsum(border) - 1
+    size = len(starts)
+    mean = _sums(group, weight * held, size) / _sums(group, weight, size)
+    return np.clip(mean, held[starts], held[np.append(starts[1:], len(held)) - 1]), group
 
 
 def _promised(
@@ -362,6 +400,11 @@ def roc_auc(table: Expected, level: float, _seed: int) -> Measure:
     return _measured(table, value, _of_share(value, variance, min(n_pos, n_neg), level=level), sampling, level=level)
 
 
+def bin_edges() -> FloatArray:
+    """The inner edges of the bins of calibration, each closed on the right: shape ``(9,)``."""
+    return np.asarray(np.linspace(0.0, 1.0, _CALIBRATION_BINS + 1)[1:-1])
+
+
 def _of_share(value: float, variance: float, n: float, *, level: float) -> Interval:
     if variance <= 1e-15:
         return Interval(value, value)
@@ -414,7 +457,7 @@ _DRAWS = 4000
 
 def ece(table: Expected, level: float, seed: int) -> Measure:
     """Expected calibration error over ten bins of equal width, as it will be once all labels are in."""
-    bins = np.searchsorted(np.linspace(0.0, 1.0, _CALIBRATION_BINS + 1)[1:-1], table.scores)
+    bins = np.searchsorted(bin_edges(), table.scores)
     n = table.size
     size = _sums(bins, table.total, _CALIBRATION_BINS)
     kept = np.flatnonzero(size > 0)

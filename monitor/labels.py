@@ -15,12 +15,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from detectors import corrected as correcting
-from detectors.bounds import corrected_with_never_labelled, value_bounds, with_never_labelled
+from detectors.bounds import (
+    corrected_with_never_labelled,
+    thresholds_with_never_labelled,
+    value_bounds,
+    with_never_labelled,
+)
 from detectors.calibration import CalibrationError, Calibrator, estimate, fit
 from detectors.calibration_drift import CalibrationBaseline
 from detectors.classification import HIGHER_IS_WORSE, Measure, performance
 from detectors.corrected import CORRECTABLE, mean_worth
-from detectors.corrected_scores import corrected_scores, pooled
+from detectors.corrected_scores import Expected, expect, pooled, score_measures
+from detectors.corrected_tables import Tables, corrected_tables
 from detectors.delay import DelayLaw, learn
 from detectors.delay_counts import DelayCounts, age_edges, count_delays, merge
 from detectors.display import quantile
@@ -588,13 +594,13 @@ def judge(scope: Scope, counted: Counted, known: Known, *, store: Store, mature:
         if segment is not None and landed is not None:
             landed = _coarse(landed)
             mine = known.of_segment(segment, landed)
-        curves = _curves(scope.model, scores, never, landed, mine, whole=segment is None)
+        curves, tables = _curves(scope.model, scores, never, landed, mine, whole=segment is None)
         notes: dict[str, Any] = {}
         if segment is None:
             odd = counted.notes | ({"never_labelled": never.n} if never.n else {})
             notes = {"labels": odd} if odd else {}
             notes |= judging.meaning_of_scores(scores, known.reference.calibrator if known.reference else None)
-            notes |= judging.tables(scores, scope.model.performance.thresholds, never=never)
+            notes |= judging.tables(scores, scope.model.performance.thresholds, never=never, corrected=tables)
         results += judging.results(
             scope,
             judging.Curves(
@@ -693,18 +699,18 @@ def findings(
 
 def _curves(
     model: ModelConfig, scores: ScoreLabels, never: ScoreLabels, landed: Landed | None, known: Known, *, whole: bool
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Tables | str | None]:
     """Realized, corrected and estimated; nothing is corrected without ``landed``: labels that are complete need it
-    not."""
+    not.  And of all rows the corrected tables."""
     limits, metrics = model.performance, metrics_of(model)
     measures = performance(scores, metrics=metrics, beta=limits.beta)
     told: dict[str, Any] = {"realized": with_never_labelled(measures, scores, never, beta=limits.beta)}
     if limits.value:
         worth = judging.business_value(scores, limits.value)
         told["realized"]["value"] = value_bounds(worth, scores, never, limits.value)
-    told["corrected"] = {}
+    told["corrected"], tables = {}, None
     if landed is not None:
-        told["corrected"] = _corrected(model, scores, never, landed, known, whole=whole)
+        told["corrected"], tables = _corrected(model, scores, never, landed, known, whole=whole)
         told["widest"] = _widest(told["corrected"]) | _widest_worth(limits.value)
         told["law"] = "" if whole or known.lateness is None else known.lateness.of
     if known.reference is not None and known.reference.calibrator is not None:
@@ -713,13 +719,14 @@ def _curves(
         told["estimated"] = {name: promised[name] for name in metrics if name in promised}
     if whole and known.reference is not None:
         told["reference"] = known.reference.measures
-    return told
+    return told, tables
 
 
 def _corrected(
     model: ModelConfig, scores: ScoreLabels, never: ScoreLabels, landed: Landed, known: Known, *, whole: bool
-) -> dict[str, Measure]:
-    """Where each metric will be once all labels are in, by the delay law; a reason where that cannot be known."""
+) -> tuple[dict[str, Measure], Tables | str | None]:
+    """Where each metric will be once all labels are in, by the delay law, and of all rows the tables; a reason where
+    that cannot be known."""
     absent, beta = absent_class(model), model.performance.beta
     found: Fit | str = "no_delay_law"
     if not whole and scores.n_labelled < model.performance.min_labels:
@@ -738,15 +745,17 @@ def _corrected(
     if not len(known.grid.score_edges) and not isinstance(found, str):
         # Strata are parts of the window there, which scores say nothing of: all of one decision are one.
         of_scores = pooled(found, known.grid.decisions)
-    told |= corrected_scores(
-        scores,
-        of_scores,
-        strata,
-        metrics=metrics_of(model),
-        calibrator=None if known.reference is None else known.reference.calibrator,
-        absent=absent,
-    )
-    return corrected_with_never_labelled(told, found, never, beta=beta) if never.n else told
+    thresholds = model.performance.thresholds if whole else []
+    calibrator = None if known.reference is None else known.reference.calibrator
+    table = expect(scores, of_scores, strata, calibrator=calibrator, thresholds=thresholds)
+    told |= score_measures(table, scores, metrics=metrics_of(model), absent=absent)
+    tables = corrected_tables(table, of_scores, scores, thresholds, absent=absent) if whole else None
+    if not never.n:
+        return told, tables
+    if isinstance(tables, Tables) and isinstance(table, Expected):
+        rows = thresholds_with_never_labelled(tables.thresholds, scores, never, table=table)
+        tables = replace(tables, thresholds=rows)
+    return corrected_with_never_labelled(told, found, never, beta=beta), tables
 
 
 def _widest(corrected: Mapping[str, Measure]) -> dict[str, float]:

@@ -14,9 +14,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from detectors.bounds import with_never_labelled
+from detectors.bounds import thresholds_with_never_labelled
 from detectors.calibration import Calibrator, calibration_change
-from detectors.classification import Measure, ScoreLabels, ThresholdRow, reliability_curve, threshold_table
+from detectors.classification import (
+    Measure,
+    Reliability,
+    ScoreLabels,
+    ThresholdRow,
+    reliability_curve,
+    threshold_table,
+)
+from detectors.corrected_tables import Tables
 from detectors.intervals import Interval, difference, mean_interval, wilson
 from monitor.checks import Evidence, Scope
 from monitor.config import IN_UNITS, PerformanceLimit
@@ -319,44 +327,52 @@ def meaning_of_scores(counts: ScoreLabels, calibrator: Calibrator | None) -> dic
 # --- tables ----------------------------------------------------------------------------------------
 
 
-def tables(counts: ScoreLabels, thresholds: Sequence[float], *, never: ScoreLabels | None = None) -> dict[str, Any]:
-    """What other thresholds would have given, and what scores promised against what came true; labelled rows only.
+def tables(
+    counts: ScoreLabels,
+    thresholds: Sequence[float],
+    *,
+    never: ScoreLabels | None = None,
+    corrected: Tables | str | None = None,
+) -> dict[str, Any]:
+    """What other thresholds would have given, and what scores promised against what came true.
 
-    Where some of the predictions can ``never`` be labelled, what a threshold would have given is told as bounds.
+    Of labelled rows, or while labels are landing of what is ``corrected`` for those to come: ``tables_of`` says which.
+    Where that cannot be known there are no tables, and ``tables_reason``.  Where some of the predictions can ``never``
+    be labelled, what a threshold would have given is told as bounds.
     """
     if not counts.n_labelled or not len(counts.scores):
         return {}
-    rows = threshold_table(counts, thresholds)
-    told: dict[str, Any] = {"thresholds": [_threshold(row, counts, never) for row in rows]}
-    if counts.low >= 0 and counts.high <= 1:
-        curve = reliability_curve(counts)
-        told["reliability"] = [
-            {"predicted": p, "observed": o, "n": n, "low": low, "high": high}
-            for p, o, n, low, high in zip(
-                *(part.tolist() for part in (curve.predicted, curve.observed, curve.n, curve.low, curve.high)),
-                strict=True,
-            )
-        ]
     matrix = counts.confusion()
-    told["confusion"] = {"tp": matrix.tp, "fp": matrix.fp, "fn": matrix.fn, "tn": matrix.tn}
+    confusion: dict[str, Any] = {"tp": matrix.tp, "fp": matrix.fp, "fn": matrix.fn, "tn": matrix.tn}
     if never is not None and never.n:
         no, yes, _ = never.decisions().tolist()
-        told["confusion"]["never_labelled"] = {"positive": yes, "negative": no}
-    return told
+        confusion["never_labelled"] = {"positive": yes, "negative": no}
+    if isinstance(corrected, str):
+        return {"confusion": confusion, "tables_of": "corrected", "tables_reason": corrected}
+    told: dict[str, Any] = {"confusion": confusion, "tables_of": "realized"}
+    if corrected is None:
+        rows: Sequence[ThresholdRow] = threshold_table(counts, thresholds)
+        rows = rows if never is None else thresholds_with_never_labelled(rows, counts, never)
+        curve = reliability_curve(counts) if counts.low >= 0 and counts.high <= 1 else None
+    else:
+        rows, curve = corrected.thresholds, corrected.reliability
+        expected = {name: [each.value, each.low, each.high] for name, each in corrected.confusion.items()}
+        told |= {"tables_of": "corrected", "confusion_expected": expected}
+    told["thresholds"] = [_threshold(row) for row in rows]
+    return told if curve is None else told | {"reliability": _bins(curve)}
 
 
-def _threshold(row: ThresholdRow, counts: ScoreLabels, never: ScoreLabels | None) -> dict[str, Any]:
+def _bins(curve: Reliability) -> list[dict[str, float]]:
+    parts = (part.tolist() for part in (curve.predicted, curve.observed, curve.n, curve.low, curve.high))
+    names = ("predicted", "observed", "n", "low", "high")
+    return [dict(zip(names, each, strict=True)) for each in zip(*parts, strict=True)]
+
+
+def _threshold(row: ThresholdRow) -> dict[str, Any]:
     """``[value, low, high]`` of each; the value is ``None`` where there are bounds only."""
     told: dict[str, Any] = {"threshold": row.threshold}
-    measures = {name: getattr(row, name) for name in ("precision", "recall", "f1", "specificity", "positive_rate")}
-    if never is not None:
-        measures |= with_never_labelled(
-            {name: each for name, each in measures.items() if name != "positive_rate"},
-            counts,
-            never,
-            threshold=row.threshold,
-        )
-    for name, measure in measures.items():
+    for name in ("precision", "recall", "f1", "specificity", "positive_rate"):
+        measure: Measure = getattr(row, name)
         interval = measure.bounds or (measure.low, measure.high)
         told[name] = None if interval[0] is None else [measure.value, *interval]
     matrix = row.confusion

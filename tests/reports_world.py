@@ -171,12 +171,26 @@ def world(
     return store, config
 
 
+TABLES: dict[str, Any] = {
+    "tables_of": "corrected",
+    "thresholds": [
+        {"threshold": at / 10 + 0.05, "tp": 30, "fp": 10, "fn": 20, "tn": 240}
+        | {key: [0.512, 0.4012, 0.6123] for key in ("precision", "recall", "f1", "specificity", "positive_rate")}
+        for at in range(1, 10)
+    ],
+    "reliability": [{"predicted": 0.15, "observed": 0.124, "n": 100, "low": 0.101, "high": 0.151}],
+    "confusion": {"tp": 25, "fp": 8, "fn": 12, "tn": 180},
+    "confusion_expected": {key: [30.2, 26.1, 36.0] for key in ("tp", "fp", "fn", "tn")},
+    "labels": {"contradictions": 3},
+}
+
+
 def extra(model: str, window: Window, *, bad: bool, feature: str) -> list[Result]:
     """What labels and offline values would add."""
     recall = Result(
         model, Check.PERFORMANCE, "recall", window, 0.8 if bad else 0.91, Verdict.ALERT if bad else Verdict.OK,
         threshold=0.86, n_current=300, kind="realized", interval=(0.78, 0.94), label_coverage=0.82,
-        detail={"rule": "labels are mature", "age_days": 31.0, "reference": 0.91},
+        detail={"rule": "labels are mature", "age_days": 31.0, "reference": 0.91} | TABLES,
     )  # fmt: skip
     skew = Result(
         model, Check.SKEW, "mismatch_rate", window, 0.0002, Verdict.OK, feature=feature, threshold=0.01, n_current=2000,

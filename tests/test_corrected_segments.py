@@ -12,7 +12,8 @@ import pytest
 from test_label_service import BASELINE, CONFIG, DAY, PER_DAY, START, closed, log
 
 from monitor.config_file import load
-from monitor.models import Result
+from monitor.models import Check, Result
+from monitor.reports.outcomes import tables_json
 from monitor.reports.site import build_site
 from monitor.run import run_due
 from monitor.service import Service
@@ -93,6 +94,43 @@ def test_the_page_shows_which_curve_a_segment_is_on(world: tuple[Path, Service, 
     page = (folder / "site" / "model" / f"{day:%Y-%m-%d}.html").read_text()
     words = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     assert re.search(r"plan=slow.{0,80}corrected Precision [\d.]+ % \([\d.]+ % – [\d.]+ %\)", words)
+
+
+def test_the_page_and_explain_say_which_curve_the_tables_are_of(world: tuple[Path, Service, pd.DataFrame]) -> None:
+    folder, service, whole = world
+    found = [r for r in service.store.results("model", check=Check.PERFORMANCE) if "tables_of" in r.detail]
+    told = {(each["window_start"], each["tables_of"]): each for each in tables_json(found)}
+    assert {kind for _, kind in told} == {"realized", "corrected"}
+    held = total = 0
+    for (start, kind), tables in told.items():
+        day = (pd.Timestamp(start) - pd.Timestamp(START)).days
+        mine = whole[whole.id // PER_DAY == day]
+        if kind == "realized":
+            assert sum(tables["confusion"][name] for name in ("tp", "fp", "fn", "tn")) >= 0.95 * PER_DAY
+            assert "confusion_expected" not in tables
+        elif "tables_reason" in tables:
+            assert "thresholds" not in tables
+        else:
+            # 0.6 is not the threshold of the model.
+            row = next(each for each in tables["thresholds"] if each["threshold"] == 0.6)
+            value, low, high = row["precision"]
+            held += low <= mine.y[mine.p >= 0.6].mean() <= high
+            total += 1
+            assert sum(row[name] for name in ("tp", "fp", "fn", "tn")) == pytest.approx(PER_DAY, abs=2)
+            assert low < value < high
+    assert total >= 4
+    assert held >= total - 1
+    build_site(service.store, service.config, now=START + (BASELINE + LIVE) * DAY, out=folder / "tables")
+
+    def words(day: int) -> str:
+        page = (folder / "tables" / "model" / f"{START + (BASELINE + day) * DAY:%Y-%m-%d}.html").read_text()
+        return " ".join(re.sub(r"<[^>]+>", " ", page).split())
+
+    assert "Of all predictions, corrected for labels still to come" in words(LIVE - 4)
+    assert "Labelled decisions so far:" in words(LIVE - 4)
+    assert re.search(r"Once all labels are in: \d+ \(\d+ – \d+\) true positives", words(LIVE - 4))
+    assert "Of the predictions with a label." in words(0)
+    assert "so far" not in words(0)
 
 
 def test_a_segment_that_nobody_has_seen_mature_leans_on_the_law_of_all(

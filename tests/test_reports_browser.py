@@ -15,6 +15,7 @@ from tests.reports_world import DAY, START, world
 from tests.test_reports_site import HOSTILE
 
 pytestmark = pytest.mark.browser
+OPEN = "document.querySelectorAll('details').forEach(each => { each.open = true })"
 CHROMIUM = "/usr/bin/chromium"
 QUIET = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
 
@@ -58,6 +59,7 @@ def test_pages_fit_and_ask_for_nothing(browser: Any, site: Path, width: int, sch
     page.on("console", lambda message: said.append(message.text))
     for path in pages(site):
         page.goto(path.as_uri())
+        page.evaluate(OPEN)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path.name
         assert page.evaluate("document.scripts.length + document.images.length") == 0
     assert all(url.startswith("file:") for url in asked)
@@ -84,5 +86,6 @@ def test_all_text_has_contrast(browser: Any, site: Path, scheme: str) -> None:
     page = browser.new_page(color_scheme=scheme)
     for path in pages(site)[:3]:
         page.goto(path.as_uri())
+        page.evaluate(OPEN)
         assert page.evaluate(CONTRAST) == []
     page.close()

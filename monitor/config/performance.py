@@ -39,7 +39,8 @@ class PerformanceConfig(Block):
     beta: Number = Field(2.0, gt=0, le=100)
     """Weight of recall against precision in `fbeta`."""
     thresholds: Annotated[list[Number], Unique] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
-    """Decision thresholds that are tried on the labelled rows: what each would have given."""
+    """Decision thresholds that are tried: what each would have given, on the labels, or while these land corrected for
+    those to come."""
     value: dict[Literal["tp", "fp", "fn", "tn"], Number] = {}
     """What each outcome of a decision is worth, e.g. `{tp: 0, fp: -20, fn: -500, tn: 5}`; adds the metric `value`,
     the mean over decisions."""

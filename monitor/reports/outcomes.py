@@ -23,12 +23,17 @@ _ODD = {
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Rows of text, ready to be laid out; ``thresholds`` are in the order of ``COLUMNS``, after the threshold."""
+    """Rows of text, ready to be laid out; ``thresholds`` are in the order of ``COLUMNS``, after the threshold.
+
+    ``curve`` says what the tables are of, or why there are none; ``labels`` what the last column of ``reliability`` is.
+    """
 
     thresholds: list[list[str]]
     reliability: list[list[str]]
     confusion: str
     odd: list[str]
+    curve: str = ""
+    labels: str = "Labels"
 
 
 def outcomes(facts: Facts) -> Outcomes | None:
@@ -39,12 +44,29 @@ def outcomes(facts: Facts) -> Outcomes | None:
         told |= {name: result.detail[name] for name in TABLES if name in result.detail}
     if not told:
         return None
+    corrected = told.get("tables_of") == "corrected"
     return Outcomes(
         [_threshold(row) for row in told.get("thresholds", [])],
         [_bin(row) for row in told.get("reliability", [])],
-        _confusion(told.get("confusion")),
+        _confusion(told.get("confusion"), told.get("confusion_expected"), so_far=corrected),
         _odd(told.get("labels") or {}),
+        _curve(told),
+        "Labels in the end" if corrected else "Labels",
     )
+
+
+def _curve(told: Mapping[str, Any]) -> str:
+    if "tables_reason" in told:
+        reason = _REASONS.get(told["tables_reason"], str(told["tables_reason"]).replace("_", " "))
+        return f"What other thresholds would have given, and what scores promised, cannot be told yet: {reason}."
+    return _CURVES.get(str(told.get("tables_of")), "")
+
+
+_CURVES = {
+    "realized": "Of the predictions with a label.",
+    "corrected": "Of all predictions, corrected for labels still to come: where each number will end up, with its 95 % "
+    "interval.",
+}
 
 
 def _odd(told: Mapping[str, Any]) -> list[str]:
@@ -54,7 +76,22 @@ def _odd(told: Mapping[str, Any]) -> list[str]:
     return found
 
 
-TABLES = ("thresholds", "reliability", "confusion", "labels", "calibration_change")
+_REASONS = {
+    "not_identifiable": "of one class hardly any labels can have landed",
+    "no_delay_law": "earlier windows have not shown yet when labels land",
+}
+
+
+TABLES = (
+    "tables_of",
+    "tables_reason",
+    "thresholds",
+    "reliability",
+    "confusion",
+    "confusion_expected",
+    "labels",
+    "calibration_change",
+)
 """The parts of a result's detail that are tables of the whole window."""
 
 
@@ -87,8 +124,14 @@ def _bin(row: Mapping[str, Any]) -> list[str]:
     return [metric_value("precision", row["predicted"]), f"{observed} ({bounds})", count(row["n"])]
 
 
-def _confusion(told: Mapping[str, Any] | None) -> str:
+def _confusion(told: Mapping[str, Any] | None, expected: Mapping[str, Any] | None, *, so_far: bool) -> str:
     if not told:
         return ""
     words = {"tp": "true positives", "fp": "false positives", "fn": "false negatives", "tn": "true negatives"}
-    return ", ".join(f"{count(told[name])} {words[name]}" for name in words)
+    landed = ", ".join(f"{count(told[name])} {words[name]}" for name in words)
+    found = f"Labelled decisions{' so far' if so_far else ''}: {landed}."
+    if not expected:
+        return found
+    ends = {name: [count(round(each)) for each in expected[name]] for name in words}
+    awaited = ", ".join(f"{value} ({low} – {high}) {words[name]}" for name, (value, low, high) in ends.items())
+    return f"{found} Once all labels are in: {awaited}."

@@ -48,6 +48,9 @@ METRICS: Final = {
     "calibration_drift": "Calibration drift",
     "calibration_drift_accumulated": "Calibration drift of several windows",
     "accuracy": "Accuracy",
+    "specificity": "Specificity",
+    "positive_rate": "Positive decisions",
+    "prevalence": "Positive labels",
     "log_loss": "Log loss",
     "mae": "Mean absolute error",
     "rmse": "Root mean squared error",
@@ -80,7 +83,8 @@ METRICS: Final = {
     "other_bins_rate": "Baseline windows left out",
 }
 RATES: Final = {
-    "precision", "recall", "f1", "fbeta", "accuracy", "mismatch_rate", "unmatched_rate", "missing_rate",
+    "precision", "recall", "f1", "fbeta", "accuracy", "specificity", "positive_rate", "prevalence",
+    "mismatch_rate", "unmatched_rate", "missing_rate",
     "unseen_rate", "out_of_range_rate", "other_bins_rate", "decision_rate",
     "mape", "macro_precision", "macro_recall", "macro_f1",
     "weighted_precision", "weighted_recall", "weighted_f1", "micro_precision", "micro_recall", "micro_f1",

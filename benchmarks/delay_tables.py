@@ -1,0 +1,182 @@
+"""How well the corrected table of thresholds and the corrected reliability curve hold under five delay laws.
+
+The same logs, laws and ages as in `benchmarks/delay.py`, which see.  ``make delay`` measures, and writes the table to
+docs/labels.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from functools import reduce
+
+import numpy as np
+
+from benchmarks.delay import DOCS, LAWS, NOW, SHARES, WORLD, Rows, World, age_of, delays, landed, rows, true_law
+from benchmarks.delay_scores import Outcome, counted, strata_of
+from detectors.classification import Measure, Reliability, ThresholdRow, reliability_curve, threshold_table
+from detectors.corrected import fit
+from detectors.corrected_scores import expect
+from detectors.corrected_tables import Tables, corrected_tables
+from detectors.delay import DelayLaw, learn
+from detectors.delay_counts import merge
+
+MARKS = ("<!-- delay tables: begin -->", "<!-- delay tables: end -->")
+THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6)
+MEASURES = ("precision", "recall", "f1", "specificity")
+COLUMNS = (*MEASURES, "reliability", "confusion")
+CELLS = ("tp", "fp", "fn", "tn")
+Key = tuple[str, float]
+"""A column, and the threshold, the bin of the score, or the outcome."""
+Triple = tuple[float, float, float]
+"""Value, low and high."""
+Cells = dict[Key, Triple]
+
+
+def correct(part: Rows, law: DelayLaw, *, age: float, world: World = WORLD) -> Tables:
+    """What is said of one window at this age."""
+    counts = counted(part, age, world)
+    found = fit(landed(part, world=world), law)
+    table = expect(counts, found, strata_of(counts, world), thresholds=THRESHOLDS)
+    told = corrected_tables(table, found, counts, THRESHOLDS, absent=None, level=0.9)
+    if isinstance(told, str):
+        raise TypeError(f"no tables: {told}")
+    return told
+
+
+def cells(told: Tables) -> Cells:
+    confusion = {("confusion", float(at)): _triple(told.confusion[name]) for at, name in enumerate(CELLS)}
+    return dict(_of_thresholds(told.thresholds)) | dict(_of_bins(told.reliability)) | confusion
+
+
+def plain(part: Rows, age: float, world: World = WORLD) -> Cells:
+    """The same of the labels that have landed at this age, as a fair sample: of all of them, where all have landed."""
+    counts = counted(part, age, world)
+    matrix, grown = counts.confusion(), counts.n / max(counts.n_labelled, 1)
+    taken = {("confusion", float(at)): (getattr(matrix, name) * grown,) * 3 for at, name in enumerate(CELLS)}
+    return dict(_of_thresholds(threshold_table(counts, THRESHOLDS))) | dict(_of_bins(reliability_curve(counts))) | taken
+
+
+def _triple(measure: Measure) -> Triple:
+    if measure.value is None or measure.low is None or measure.high is None:
+        raise AssertionError(f"no value: {measure.reason}")
+    return measure.value, measure.low, measure.high
+
+
+def _of_thresholds(
+    told: Sequence[ThresholdRow],
+) -> Iterator[tuple[Key, Triple]]:
+    for row in told:
+        for name in MEASURES:
+            measure = getattr(row, name)
+            if measure.value is not None:
+                yield (name, row.threshold), _triple(measure)
+
+
+def _of_bins(curve: Reliability | None) -> Iterator[tuple[Key, Triple]]:
+    if curve is not None:
+        places = np.ceil(curve.predicted * 10 - 1e-9)
+        for place, *told in zip(places, curve.observed, curve.low, curve.high, strict=True):
+            value, low, high = map(float, told)
+            yield ("reliability", float(place)), (value, low, high)
+
+
+def run(
+    name: str,
+    share: float,
+    *,
+    histories: int,
+    targets: int,
+    per_day: int = 3000,
+    seed: int = 0,
+    world: World = WORLD,
+) -> tuple[int, dict[str, Outcome]]:
+    """Trials of one law at the age at which ``share`` of the labels has landed; each cell of a table is one."""
+    law = LAWS[name]
+    age = age_of(law, share, world)
+    oracle = true_law(law, age, world)
+    told = {column: Outcome() for column in COLUMNS}
+    for history in range(histories):
+        rng = np.random.default_rng([seed, history])
+        days = np.array([day for day in np.arange(NOW - 148, NOW) if day != NOW - age])
+        windows = [delays(rows(rng, law, days=np.array([day]), per_day=per_day, world=world)) for day in days]
+        learned = learn(reduce(merge, windows), windows=windows, times=list(days), target=NOW - age)
+        for _ in range(targets):
+            part = rows(rng, law, days=np.array([NOW - age]), per_day=per_day, world=world)
+            truth, naive = plain(part, np.inf, world), plain(part, age, world)
+            found, best = (cells(correct(part, each, age=age, world=world)) for each in (learned, oracle))
+            for key in found.keys() & truth.keys() & best.keys():
+                _note(told[key[0]], found[key], best[key], truth[key][0], naive.get(key))
+    return age, told
+
+
+def _note(
+    out: Outcome,
+    found: Triple,
+    best: Triple,
+    truth: float,
+    naive: Triple | None,
+) -> None:
+    out.trials += 1
+    out.held += found[1] - 1e-9 <= truth <= found[2] + 1e-9
+    out.width.append(found[2] - found[1])
+    out.ideal.append(best[2] - best[1])
+    if naive is not None:  # of some cells no label has landed
+        out.error.append(abs(found[0] - truth))
+        out.labelled_only.append(abs(naive[0] - truth))
+
+
+def table(*, histories: int, targets: int, seed: int = 0, world: World = WORLD) -> str:
+    """The table of docs/labels.md: in each cell coverage, width ÷ ideal, and error ÷ that of the labels so far."""
+    lines = [f"| law | landed | {' | '.join(COLUMNS)} |", "|---|---|" + len(COLUMNS) * "---|"]
+    for name in LAWS:
+        for share in SHARES:
+            age, told = run(name, share, histories=histories, targets=targets, seed=seed, world=world)
+            lines.append(f"| {name} | {share:.0%}, {age} d | {' | '.join(_cell(told[each]) for each in COLUMNS)} |")
+            print(lines[-1], flush=True)
+    return "\n".join(lines)
+
+
+def _cell(out: Outcome) -> str:
+    width, error = (float(np.mean(a) / np.mean(b)) for a, b in ((out.width, out.ideal), (out.error, out.labelled_only)))
+    return f"{out.held / out.trials:.0%} · {width:.2f} · {error:.2f}"
+
+
+def into(page: str, told: str, *, histories: int, targets: int, seed: int) -> str:
+    """The page with its measured table between the marks replaced.
+
+    Raises
+    ------
+    ValueError
+        The page lacks the marks.
+    """
+    before, found, rest = page.partition(MARKS[0])
+    _, ended, after = rest.partition(MARKS[1])
+    if not found or not ended:
+        raise ValueError(f"expected a page with {MARKS[0]} and {MARKS[1]}")
+    said = (
+        f"Measured {datetime.now(UTC):%Y-%m-%d} with `python -m benchmarks.delay_tables --histories {histories} "
+        f"--targets {targets} --seed {seed}`: {histories * targets} windows of 3,000 predictions a line, thresholds "
+        f"{', '.join(map(str, THRESHOLDS))}.\n"
+        "A cell is the coverage of the 90 % intervals · their width ÷ ideal · error ÷ that of labelled-only."
+    )
+    return f"{before}{MARKS[0]}\n{said}\n\n{told}\n{MARKS[1]}{after}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--histories", type=int, default=4)
+    parser.add_argument("--targets", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", action="store_true", help=f"put the table into {DOCS.name}")
+    asked = parser.parse_args()
+    told = table(histories=asked.histories, targets=asked.targets, seed=asked.seed)
+    if asked.write:
+        page = DOCS.read_text(encoding="utf-8")
+        page = into(page, told, histories=asked.histories, targets=asked.targets, seed=asked.seed)
+        DOCS.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
