@@ -11,7 +11,7 @@ import numpy as np
 from detectors.class_counts import ClassCounts
 from detectors.classification import Measure
 from detectors.intervals import f_interval, mean_interval, roc_area, roc_area_interval, wilson
-from detectors.profiles import FloatArray
+from detectors.profiles import FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)
