@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import lru_cache
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -88,59 +89,126 @@ def count_delays(
         As in :class:`DelayCounts`; ``mature`` is by default the last edge.
     """
     delay, label, age = (np.asarray(part, dtype=np.float64) for part in (delays, labels, ages))
-    if not delay.shape == label.shape == age.shape:
-        raise ValueError(f"delays, labels and ages differ in shape: {delay.shape}, {label.shape}, {age.shape}")
-    stratum = np.zeros(delay.shape, np.int64) if strata is None else np.asarray(strata, dtype=np.int64)
-    n_bins = len(edges) - 1
-    known = ~np.isnan(label)
-    held = np.flatnonzero(known & (delay <= age) & (delay <= edges[-1]))  # NaN is in no order
-    place = places(edges[1:], np.maximum(delay.take(held), 0.0), side="left")
-    over = places(edges[1:], age.take(held), side="right")  # this many bins are over
-    first = (2 * stratum.take(held) + (label.take(held) != 0)) * (n_bins + 1)
-    inside = place < over
-    if not inside.all():
-        first, place, over = first[inside], place[inside], over[inside]
-    # Each label is in its own bin's events, and at risk in every bin from its own to the last that is over.
-    begun, ended = (
-        np.bincount(first + bins, minlength=2 * n_strata * (n_bins + 1)).reshape(n_strata, 2, n_bins + 1)
-        for bins in (place, over)
-    )
-    landed, at_risk = begun[:, :, :-1].astype(np.int64), (begun - ended).astype(np.int64)
+    states = np.where(np.isnan(label), np.int8(2), (label != 0).view(np.int8))
+    return count_states(delay, states, age, edges=edges, strata=strata, n_strata=n_strata, mature=mature, as_of=as_of)
+
+
+def count_states(
+    delays: FloatArray,
+    states: npt.NDArray[np.int8],
+    ages: FloatArray,
+    *,
+    edges: FloatArray,
+    strata: npt.ArrayLike | None = None,
+    n_strata: int = 1,
+    mature: float | None = None,
+    as_of: float = 0.0,
+) -> DelayCounts:
+    """As :func:`count_delays`, with each label as one of 0, 1 and 2: negative, positive, none."""
+    if not delays.shape == states.shape == ages.shape:
+        raise ValueError(f"delays, labels and ages differ in shape: {delays.shape}, {states.shape}, {ages.shape}")
     mature = float(edges[-1]) if mature is None else mature
-    ripe = age >= mature
+    group = np.zeros(delays.shape, np.int32)
+    if strata is not None:
+        group += np.asarray(strata).astype(np.int32, copy=False)
+        group *= np.int32(3)
+    landed, at_risk = _by_bin(delays, states, ages, edges=edges, group=group, n_strata=n_strata)
+    group += states
+    ripe = ages >= mature
+    if ripe.all() or not ripe.any():
+        found = np.zeros((2, n_strata, 3), np.int64)
+        found[int(ripe.any())] = np.bincount(group, minlength=3 * n_strata).reshape(n_strata, 3)
+    else:
+        group += ripe.astype(np.int32) * np.int32(3 * n_strata)
+        found = np.bincount(group, minlength=6 * n_strata).reshape(2, n_strata, 3)
     return DelayCounts(
         np.asarray(edges, dtype=np.float64),
         landed,
-        np.cumsum(at_risk, axis=2)[:, :, :-1],
-        np.bincount(stratum, minlength=n_strata).astype(np.int64),
-        np.bincount(stratum[ripe], minlength=n_strata).astype(np.int64),
-        np.bincount(stratum[ripe & known], minlength=n_strata).astype(np.int64),
+        np.cumsum(at_risk, axis=2),
+        found.sum(axis=(0, 2)),
+        found[1].sum(axis=1),
+        found[1, :, :2].sum(axis=1),
         mature,
         as_of,
     )
 
 
-def places(edges: FloatArray, values: FloatArray, *, side: Literal["left", "right"]) -> IntArray:
+def _by_bin(
+    delays: FloatArray,
+    states: npt.NDArray[np.int8],
+    ages: FloatArray,
+    *,
+    edges: FloatArray,
+    group: npt.NDArray[np.int32],
+    n_strata: int,
+) -> tuple[IntArray, IntArray]:
+    """Labels by stratum, class and bin of their delay, and the same less those that are no more at risk there.
+
+    A prediction counts in the bins that are over for it, which are few different numbers in one window: so all are
+    counted by that number as well, and what lies in bins that are not over is taken off the table and not off the rows.
+    ``group`` is three times the stratum.
+    """
+    n_bins, shape = len(edges) - 1, (n_strata, 2, len(edges) - 1)
+    landed, ended = np.zeros(shape, np.int64), np.zeros((n_strata, 2, len(edges)), np.int64)
+    if not len(delays):
+        return landed, ended[:, :, :-1]
+    place = places(edges[1:], np.fmax(delays, 0.0), side="left")  # NaN, which is no delay, is taken out below
+    cell = np.where(np.isnan(delays), np.int8(2), states).astype(np.int32)
+    cell += group
+    cell *= np.int32(n_bins + 1)
+    cell += place.astype(np.int32, copy=False)
+    least, most = np.searchsorted(edges[1:], (ages.min(), ages.max()), side="right").tolist()
+    size = n_strata * 3 * (n_bins + 1)
+    if least < most:
+        over = places(edges[1:], ages, side="right").astype(np.int32, copy=False)
+        if (most - least + 1) * size <= _AT_ONCE:
+            cell += (over - np.int32(least)) * np.int32(size)
+        else:  # many ages over many strata: the numbers are looked at one after the other
+            for number in np.unique(over).tolist():
+                found = np.bincount(cell[over == number], minlength=size).reshape(n_strata, 3, n_bins + 1)
+                landed[:, :, :number] += found[:, :2, :number]
+                ended[:, :, number] += found[:, :2, :number].sum(axis=2)
+            return landed, landed - ended[:, :, :-1]
+    table = np.bincount(cell, minlength=(most - least + 1) * size).reshape(-1, n_strata, 3, n_bins + 1)
+    for number, found in enumerate(table, least):
+        landed[:, :, :number] += found[:, :2, :number]
+        ended[:, :, number] += found[:, :2, :number].sum(axis=2)
+    return landed, landed - ended[:, :, :-1]
+
+
+_AT_ONCE = 1 << 18
+"""Cells of a table that is counted into at random."""
+
+
+def places(edges: FloatArray, values: FloatArray, *, side: Literal["left", "right"]) -> npt.NDArray[np.integer[Any]]:
     """What ``np.searchsorted`` gives, for values from 0 to infinity, and several times faster where these are many.
 
     A value lies in one of equal cells; all edges of lower cells are below it, and only those of its own are compared.
     """
     if len(values) < _WORTH or not len(edges) or not 1e-9 < edges[-1] < np.inf or edges[0] < 0:
         return np.searchsorted(edges, values, side=side)
-    scale = _CELLS / edges[-1]
-    cells = (edges * scale).astype(np.int64)  # in the order of the edges, as those of the values are
-    per_cell = np.bincount(cells, minlength=_CELLS + 2)
-    if per_cell.max() > _COMPARED:
+    below, most = _cells_of(np.asarray(edges, dtype=np.float64).tobytes())
+    if most > _COMPARED:
         return np.searchsorted(edges, values, side=side)
-    below = np.cumsum(per_cell) - per_cell
-    found = below.take((np.minimum(values, edges[-1]) * scale).astype(np.int64))
+    cell = np.minimum(values, edges[-1])
+    cell *= _CELLS / edges[-1]
+    found = below.take(cell.astype(np.int64))
     further, passed = np.append(edges, np.nan), np.less if side == "left" else np.less_equal
-    for _ in range(per_cell.max()):
+    for _ in range(most):
         found += passed(further.take(found), values)
-    return np.asarray(found, dtype=np.int64)
+    return np.asarray(found)
 
 
-_WORTH, _CELLS, _COMPARED = 4096, 1 << 16, 4
+@lru_cache(maxsize=64)
+def _cells_of(packed: bytes) -> tuple[npt.NDArray[np.int32], int]:
+    """How many edges lie in lower cells than each, and the most that lie in one."""
+    edges = np.frombuffer(packed, np.float64)
+    cells = (edges * (_CELLS / edges[-1])).astype(np.int64)  # in the order of the edges, as those of the values are
+    per_cell = np.bincount(cells, minlength=_CELLS + 2)
+    return (np.cumsum(per_cell) - per_cell).astype(np.int32), int(per_cell.max())
+
+
+_WORTH, _CELLS, _COMPARED = 4096, 1 << 14, 4
 
 
 def known_by(counts: DelayCounts, age: float) -> DelayCounts:

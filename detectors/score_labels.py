@@ -322,9 +322,15 @@ class ScoreLabelCounter:
             Shape ``(n,)``, bool or number; NaN (or ``None`` for the whole array) is "not known" and "not labelled".
             Any number other than 0 is positive.
         """
-        score = np.asarray(scores, dtype=np.float64) + 0.0  # -0.0 and 0.0 are the same score
-        code = 3 * _states(labels, len(score), "labels") + _states(decisions, len(score), "decisions")
-        self._pending.append((score, code))
+        score = np.asarray(scores, dtype=np.float64)
+        self.update_codes(
+            score, 3 * _states(labels, len(score), "labels") + _states(decisions, len(score), "decisions")
+        )
+
+    def update_codes(self, scores: FloatArray, codes: npt.NDArray[np.int8]) -> None:
+        """Count one batch of scores with ``3 * label + decision``, each 0, 1 or 2: negative, positive, not known."""
+        score = scores + 0.0  # -0.0 and 0.0 are the same score
+        self._pending.append((score, codes))
         self._pending_rows += len(score)
         if self._pending_rows >= self._buffer_rows:
             self._flush()
@@ -362,19 +368,67 @@ def _count_rows(score: FloatArray, code: npt.NDArray[np.int8]) -> ScoreLabels:
     if not len(score):
         none = empty()
         return _from_table(none.scores, table_of(none), no_score, bounds=(none.low, none.high), grid=None, exact=True)
-    ordered = np.sort(score)
-    fresh = ordered[1:] != ordered[:-1]
-    distinct = ordered if fresh.all() else ordered[np.concatenate([[True], fresh])]
-    cell = _codes_in_order(score, code, fresh, rising=ordered[0] >= 0)
-    if cell is None:
-        table = _by_code(score, code, distinct)
-    else:
-        # One column after the other in memory: what no row has is never touched.
-        cell *= len(distinct)
-        cell[1:] += np.arange(1, len(cell)) if len(distinct) == len(cell) else np.cumsum(fresh)
-        table = np.bincount(cell, minlength=9 * len(distinct)).reshape(9, -1).T
+    found = _by_score(score, code)
+    if found is None:
+        ordered = np.sort(score)
+        fresh = ordered[1:] != ordered[:-1]
+        distinct = ordered if fresh.all() else ordered[np.concatenate([[True], fresh])]
+        cell = _codes_in_order(score, code, fresh, rising=ordered[0] >= 0)
+        if cell is None:
+            found = distinct, _by_code(score, code, distinct)
+        else:
+            cell *= len(distinct)
+            cell[1:] += np.cumsum(fresh)
+            found = distinct, np.bincount(cell, minlength=9 * len(distinct)).reshape(9, -1).T
+    distinct, table = found
     bounds = (float(distinct[0]), float(distinct[-1]))
     return _bounded(_from_table(distinct, table, no_score, bounds=bounds, grid=None, exact=True))
+
+
+def _by_score(score: FloatArray, code: npt.NDArray[np.int8]) -> tuple[FloatArray, IntArray] | None:
+    """The distinct scores, and how often each comes with each code: shapes ``(S,)`` and ``(S, 9)``.
+
+    Numbers alone sort several times faster than numbers with something beside them.  Scores that are 0, or above 2^-255
+    and below 2, have their first four bits in common, whose place the code can take: one sort orders both.  ``None``
+    where there are other scores.
+    """
+    packed = score.view(np.uint64)
+    if packed.max() >= _FIRST + _SPAN:  # a sign counts as much: negative numbers are above, too
+        return None
+    low = packed <= _FIRST
+    if low.any() and packed[low].any():
+        return None
+    packed = np.maximum(packed, _FIRST)
+    packed -= _FIRST
+    packed <<= np.uint64(4)
+    packed |= code.view(np.uint8)
+    packed.sort()
+    counts = np.ones(1, np.int64)
+    several = packed[1:] == packed[:-1]
+    if several.any():
+        starts = np.flatnonzero(np.concatenate([[True], ~several]))
+        counts, packed = np.diff(starts, append=len(packed)), packed[starts]
+    fresh = np.concatenate([[True], (packed[1:] ^ packed[:-1]) > np.uint64(15)])
+    distinct = packed if fresh.all() else packed[fresh]
+    # One column after the other in memory: what no row has is never touched.
+    table = np.zeros((9, len(distinct)), np.int64)
+    first = 0
+    for at in range(0, len(packed), _BLOCK):
+        cell = np.arange(first, first + len(fresh[at : at + _BLOCK]))
+        if distinct is not packed:
+            cell = np.cumsum(fresh[at : at + _BLOCK]) + (first - 1)
+        first = int(cell[-1]) + 1
+        cell += (packed[at : at + _BLOCK] & np.uint64(15)).view(np.int64) * len(distinct)
+        table.reshape(-1)[cell] = counts[at : at + _BLOCK] if len(counts) > 1 else counts
+    distinct >>= np.uint64(4)
+    distinct += _FIRST
+    distinct[:1] *= distinct[:1] > _FIRST  # 0 is the least of them
+    return distinct.view(np.float64), table.T
+
+
+_BLOCK = 1 << 14
+_FIRST, _SPAN = np.uint64(3 << 60), np.uint64(1 << 60)
+"""The bits of 2^-255 as a float, and how far the numbers go that begin with the same four."""
 
 
 def _codes_in_order(
@@ -382,9 +436,8 @@ def _codes_in_order(
 ) -> IntArray | None:
     """The codes of the rows in the order of their scores; ``fresh`` marks where these differ from the one before.
 
-    Numbers alone sort several times faster than numbers with something beside them; so the code takes the place of the
-    last four bits of its score.  ``None`` where two different scores are alike without these.  ``rising`` says that no
-    score is below 0.
+    The code takes the place of the last four bits of its score.  ``None`` where two different scores are alike without
+    these.  ``rising`` says that no score is below 0.
     """
     packed = score.view(np.uint64) & ~np.uint64(15)
     if not rising:  # as numbers in the order of the scores

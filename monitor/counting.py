@@ -340,6 +340,51 @@ def score_rows(batch: pa.RecordBatch) -> tuple[npt.NDArray[np.float64], ...]:
     return scores, decisions, floats(batch.column(LABEL))
 
 
+def states(column: Any) -> npt.NDArray[np.int8]:
+    """What is true or false as 0 (no), 1 (yes) and 2 (not known); of numbers, any but 0 is yes."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if not pa.types.is_boolean(column.type):
+        numbers = floats(column)
+        # NaN is not 0, and one more.
+        return np.asarray((numbers != 0).view(np.int8) + np.isnan(numbers).view(np.int8), dtype=np.int8)
+    found = _bits(column.buffers()[1], column.offset, len(column))
+    known = _known(column)
+    if known is not None:
+        found &= known.view(np.uint8)
+        found |= (~known).view(np.uint8) << 1
+    return found.view(np.int8)
+
+
+def micros(column: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_] | None]:
+    """Times in microseconds since 1970, and where there are any; ``None``: everywhere."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if column.type != _UTC_US:
+        column = column.cast(_UTC_US)
+    ticks = np.frombuffer(column.buffers()[1], np.int64, len(column), 8 * column.offset)
+    return ticks, _known(column)
+
+
+_UTC_US = pa.timestamp("us", tz="UTC")
+
+
+def _known(column: pa.Array) -> npt.NDArray[np.bool_] | None:
+    if not column.null_count:
+        return None
+    there = column.buffers()[0]
+    if there is None:  # a column of nothing
+        return np.zeros(len(column), bool)
+    return _bits(there, column.offset, len(column)).view(bool)
+
+
+def _bits(packed: pa.Buffer, start: int, n: int) -> npt.NDArray[np.uint8]:
+    """Bits of a buffer as bytes of 0 and 1, in an array of their own."""
+    first = start // 8
+    some = np.frombuffer(packed, np.uint8)[first : (start + n + 7) // 8]
+    return np.unpackbits(some, bitorder="little")[start - 8 * first :][:n]
+
+
 def floats(column: Any) -> npt.NDArray[np.float64]:
     """A float64 array with NaN for missing; no copy where the column is float64 without nulls."""
     if isinstance(column, pa.ChunkedArray):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import Any
@@ -28,7 +28,7 @@ from detectors.corrected import CORRECTABLE, mean_worth
 from detectors.corrected_scores import Expected, expect, pooled, score_measures
 from detectors.corrected_tables import Tables, corrected_tables
 from detectors.delay import DelayLaw, learn
-from detectors.delay_counts import DelayCounts, age_edges, count_delays, merge
+from detectors.delay_counts import DelayCounts, age_edges, count_delays, count_states, merge
 from detectors.display import quantile
 from detectors.effective_size import MIN_WINDOWS
 from detectors.posterior import Fit, Landed
@@ -46,8 +46,8 @@ from monitor.delay_history import History, history
 from monitor.delays import METRICS as FINDINGS
 from monitor.delays import OUTAGE, delay_findings, labels_expected
 from monitor.label_tasks import column_of, label_name
-from monitor.models import SCORE, Baseline, Check, Result, Roles, StoredProfile, Verdict, Window
-from monitor.sources import NEVER, Source
+from monitor.models import DECISION, SCORE, Baseline, Check, Result, Roles, StoredProfile, Verdict, Window
+from monitor.sources import LABEL_TIME, NEVER, Source
 from monitor.store import ALL, Store
 
 LABELS = "__labels__"
@@ -71,6 +71,7 @@ ROUGH = 200
 ODDITIES = ("contradictions", "before_prediction", "despite", "duplicates")
 """What a stream of labels counts beside them."""
 _STRATA_AT = (0.5, 0.8, 0.95)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 # --- counting --------------------------------------------------------------------------------------
@@ -103,17 +104,21 @@ class Grid:
         return np.repeat(np.arange(3), self.n_spans)
 
     def strata(
-        self, scores: npt.NDArray[np.float64], decisions: npt.NDArray[np.float64], slots: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.int64]:
+        self, scores: npt.NDArray[np.float64], decisions: npt.NDArray[np.int8], slots: npt.NDArray[np.int32]
+    ) -> npt.NDArray[np.int32]:
+        """The stratum of each row; decisions are 0, 1 and 2: no, yes, not known."""
         if not len(self.score_edges):
-            span = slots * PARTS // SLOTS
+            span = slots * np.int32(PARTS) // np.int32(SLOTS)
         else:
-            span = np.zeros(len(scores), np.int64)
+            above = np.zeros(len(scores), np.int8)
             for edge in self.score_edges:  # few: faster than a search
-                span += scores >= edge
-            span[np.isnan(scores)] = self.n_spans - 1
-        decided = (decisions != 0).astype(np.int64) + np.isnan(decisions)  # NaN is not 0, and one more
-        return np.asarray(decided * self.n_spans + span, dtype=np.int64)
+                above += (scores >= edge).view(np.int8)
+            absent = np.isnan(scores)
+            if absent.any():
+                above[absent] = self.n_spans - 1
+            span = above.astype(np.int32)
+        span += decisions.astype(np.int32) * np.int32(self.n_spans)
+        return span
 
     def strata_of(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         """The stratum of each score with each decision, shape ``(S, 3)``.
@@ -165,33 +170,58 @@ class _Part:
         self.predictions = np.zeros((SLOTS, grid.n_strata), np.int64)
         self.labels = np.zeros((SLOTS, grid.n_strata, 2), np.int64)
 
-    def update(self, rows: _Rows, picked: npt.NDArray[np.int64] | slice) -> None:
-        never = rows.never[picked]
-        if never.any():
-            places = np.arange(len(rows.never))[picked]
-            apart, picked = places[never], places[~never]
-            self.never.update(rows.scores[apart], rows.decisions[apart], None)
-        label = rows.labels[picked]
-        self.scores.update(rows.scores[picked], rows.decisions[picked], label)
-        cell = rows.slots[picked] * self.predictions.shape[1] + rows.strata[picked]
-        state = (label != 0).astype(np.int64) + np.isnan(label)  # negative, positive, none yet
-        found = np.bincount(3 * cell + state, minlength=3 * self.predictions.size).reshape(*self.predictions.shape, 3)
+    def update(self, rows: _Rows) -> None:
+        if rows.never is not None:
+            apart = rows.take(np.flatnonzero(rows.never))
+            self.never.update_codes(apart.scores, apart.codes)
+            rows = rows.labellable()
+        self.scores.update_codes(rows.scores, rows.codes)
+        cell = rows.slots * np.int32(self.predictions.shape[1]) + rows.strata
+        cell *= np.int32(3)
+        cell += rows.labels
+        found = np.bincount(cell, minlength=3 * self.predictions.size).reshape(*self.predictions.shape, 3)
         self.predictions += found.sum(axis=2)
         self.labels += found[:, :, :2]
 
 
+_BLOCK = 1 << 15
+"""Rows at once: what is made of them stays in the processor's cache."""
+
+
 @dataclass(frozen=True)
 class _Rows:
-    """One batch as arrays; times in seconds since 1970, delays from the prediction to its label; NaN where none is."""
+    """Some rows as arrays of one length.
+
+    Decisions and labels are 0, 1 and 2: no, yes, not known.  Times are in microseconds since 1970; ``delays`` in
+    seconds from the prediction to its label, NaN where none has landed or it is not known when.  ``never`` marks
+    predictions that can have no label; ``None``: there are none.
+    """
 
     scores: npt.NDArray[np.float64]
-    decisions: npt.NDArray[np.float64]
-    labels: npt.NDArray[np.float64]
-    times: npt.NDArray[np.float64]
-    landed: npt.NDArray[np.float64]
-    slots: npt.NDArray[np.int64]
-    strata: npt.NDArray[np.int64]
-    never: npt.NDArray[np.bool_]
+    decisions: npt.NDArray[np.int8]
+    labels: npt.NDArray[np.int8]
+    times: npt.NDArray[np.int64]
+    delays: npt.NDArray[np.float64]
+    slots: npt.NDArray[np.int32]
+    strata: npt.NDArray[np.int32]
+    never: npt.NDArray[np.bool_] | None = None
+    newest: int = 0
+    """When the last of the labels landed; 0 where that is not known."""
+
+    @property
+    def codes(self) -> npt.NDArray[np.int8]:
+        """Label and decision in one number, as :meth:`ScoreLabelCounter.update_codes` takes them."""
+        return self.labels * np.int8(3) + self.decisions
+
+    def take(self, places: npt.NDArray[np.int64]) -> _Rows:
+        """Some of the rows."""
+        told: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        arrays = {name: part.take(places) for name, part in told.items() if isinstance(part, np.ndarray)}
+        return _Rows(**(told | arrays))
+
+    def labellable(self) -> _Rows:
+        """The rows that can have a label."""
+        return self if self.never is None else replace(self.take(np.flatnonzero(~self.never)), never=None)
 
 
 def count(
@@ -212,21 +242,24 @@ def count(
     parts: dict[str | None, _Part] = {None: _Part(grid)}
     delays: list[DelayCounts | None] = [None] * pieces
     of_segments: dict[str, DelayCounts] = {}
-    newest = np.nan
+    newest = 0
     split = [ScoreLabelCounter(buffer_rows=2**13, max_scores=2**12) for _ in range(pieces)] if pieces > 1 else []
     for batch in stream:
-        rows = _rows(batch, window=window, grid=grid)
-        parts[None].update(rows, slice(None))
-        for column, values in known.items():
-            if column in batch.schema.names:
-                for value, picked in counting.split_rows(batch, column, values):
-                    name = f"{column}={value}"
-                    parts.setdefault(name, _Part(grid)).update(rows, picked)
-                    found = _delays_of(rows, picked, now=now, grid=grid)
-                    of_segments[name] = merge(of_segments[name], found) if name in of_segments else found
-        _count_pieces(delays, rows, window=window, now=now, grid=grid)
-        newest = float(np.fmax.reduce(rows.landed, initial=newest))
-        _split_scores(split, rows, window=window)
+        for at in range(0, batch.num_rows, _BLOCK):
+            block = batch.slice(at, _BLOCK)
+            rows = _rows(block, window=window, grid=grid)
+            newest = max(newest, rows.newest)
+            parts[None].update(rows)
+            for column, values in known.items():
+                if column in block.schema.names:
+                    for value, picked in counting.split_rows(block, column, values):
+                        name, mine = f"{column}={value}", rows.take(picked)
+                        parts.setdefault(name, _Part(grid)).update(mine)
+                        found = _delays_of(mine, now=now, grid=grid)
+                        of_segments[name] = merge(of_segments[name], found) if name in of_segments else found
+            rows = rows.labellable()
+            _count_pieces(delays, rows, window=window, now=now, grid=grid)
+            _split_scores(split, rows, window=window)
     empty = _no_delays(grid)
     told = [empty if each is None else each for each in delays]
     ages = _slot_ages(window, now)
@@ -234,7 +267,7 @@ def count(
         {name: part.scores.counts() for name, part in parts.items()},
         {name: Landed(ages, part.predictions, part.labels, grid.decisions) for name, part in parts.items()},
         reduce(merge, told),
-        None if np.isnan(newest) else datetime.fromtimestamp(newest, UTC),
+        _EPOCH + timedelta(microseconds=newest) if newest else None,
         {name: part.never.counts() for name, part in parts.items()},
         {name: int(getattr(stream, name, 0) or 0) for name in ODDITIES if getattr(stream, name, 0)},
         of_segments,
@@ -243,54 +276,44 @@ def count(
     return counted, told
 
 
-def _delays_of(rows: _Rows, picked: npt.NDArray[np.int64], *, now: datetime, grid: Grid) -> DelayCounts:
+def _delays_of(rows: _Rows, *, now: datetime, grid: Grid) -> DelayCounts:
     """The delays of one segment's rows, of all strata together."""
-    mine = picked[~rows.never[picked]]
-    return count_delays(
-        rows.landed[mine] - rows.times[mine],
-        rows.labels[mine],
-        now.timestamp() - rows.times[mine],
-        edges=grid.edges,
-        mature=grid.mature,
-        as_of=now.timestamp(),
-    )
+    return _delays(rows.labellable(), now=now, grid=grid, n_strata=1)
 
 
 def _split_scores(split: Sequence[ScoreLabelCounter], rows: _Rows, *, window: Window) -> None:
-    """Count each row in its own of so many equal parts of the window; those that can never be labelled in none."""
+    """Count each row in its own of so many equal parts of the window."""
     if not split:
         return
-    part = (rows.times - window.start.timestamp()) / window.length.total_seconds() * len(split)
-    place = np.where(rows.never, -1, np.clip(part.astype(np.int64), 0, len(split) - 1))
+    place = _part_of(rows.times, window, len(split))
     order = np.argsort(place, kind="stable")
     ends = np.searchsorted(place[order], np.arange(len(split) + 1))
     for piece, first, last in zip(split, ends[:-1].tolist(), ends[1:].tolist(), strict=True):
         if last > first:
-            mine = order[first:last]
-            piece.update(rows.scores[mine], rows.decisions[mine], rows.labels[mine])
+            mine = rows.take(order[first:last])
+            piece.update_codes(mine.scores, mine.codes)
 
 
 def _count_pieces(delays: list[DelayCounts | None], rows: _Rows, *, window: Window, now: datetime, grid: Grid) -> None:
-    start, length = window.start.timestamp(), window.length.total_seconds()
-    some_never = bool(rows.never.any())
-    place = np.zeros(1, np.int64)
-    if len(delays) > 1:
-        place = np.clip(((rows.times - start) / length * len(delays)).astype(np.int64), 0, len(delays) - 1)
+    place = _part_of(rows.times, window, len(delays)) if len(delays) > 1 else np.zeros(min(1, len(rows.times)), int)
     for piece in np.flatnonzero(np.bincount(place, minlength=len(delays))).tolist():
-        alone = len(delays) == 1 and not some_never
-        mine: Any = slice(None) if alone else np.flatnonzero((place == piece) & ~rows.never)
-        found = count_delays(
-            rows.landed[mine] - rows.times[mine],
-            rows.labels[mine],
-            now.timestamp() - rows.times[mine],
-            edges=grid.edges,
-            strata=rows.strata[mine],
-            n_strata=grid.n_strata,
-            mature=grid.mature,
-            as_of=now.timestamp(),
-        )
+        mine = rows if len(delays) == 1 else rows.take(np.flatnonzero(place == piece))
+        found = _delays(mine, now=now, grid=grid, n_strata=grid.n_strata)
         before = delays[piece]
         delays[piece] = found if before is None else merge(before, found)
+
+
+def _delays(rows: _Rows, *, now: datetime, grid: Grid, n_strata: int) -> DelayCounts:
+    return count_states(
+        rows.delays,
+        rows.labels,
+        (_micros(now) - rows.times) / 1e6,
+        edges=grid.edges,
+        strata=rows.strata if n_strata > 1 else None,
+        n_strata=n_strata,
+        mature=grid.mature,
+        as_of=now.timestamp(),
+    )
 
 
 def _no_delays(grid: Grid) -> DelayCounts:
@@ -298,14 +321,38 @@ def _no_delays(grid: Grid) -> DelayCounts:
 
 
 def _rows(batch: pa.RecordBatch, *, window: Window, grid: Grid) -> _Rows:
-    scores, decisions, labels = counting.score_rows(batch)
-    times, landed = seconds(batch, counting.TIME), seconds(batch, "__label_time__")
-    part = (times - window.start.timestamp()) / window.length.total_seconds()
-    slots = np.clip((part * SLOTS).astype(np.int64), 0, SLOTS - 1)
-    never = np.zeros(batch.num_rows, bool)
-    if NEVER in batch.schema.names:
-        never = np.asarray(batch.column(NEVER).to_numpy(zero_copy_only=False), dtype=bool)
-    return _Rows(scores, decisions, labels, times, landed, slots, grid.strata(scores, decisions, slots), never)
+    names, n = batch.schema.names, batch.num_rows
+    scores = counting.floats(batch.column(SCORE)) if SCORE in names else np.full(n, np.nan)
+    decisions = counting.states(batch.column(DECISION)) if DECISION in names else np.full(n, 2, np.int8)
+    labels = counting.states(batch.column(counting.LABEL))
+    times, _ = counting.micros(batch.column(counting.TIME))
+    delays, newest = np.full(n, np.nan), 0
+    if LABEL_TIME in names:
+        landed, known = counting.micros(batch.column(LABEL_TIME))
+        delays = (landed - times) / 1e6
+        if known is not None:
+            delays, landed = np.where(known, delays, np.nan), np.where(known, landed, 0)
+        newest = int(landed.max(initial=0))
+    slots = _part_of(times, window, SLOTS)
+    never = None
+    if NEVER in names:
+        told = np.asarray(batch.column(NEVER).to_numpy(zero_copy_only=False), dtype=bool)
+        never = told if told.any() else None
+    return _Rows(scores, decisions, labels, times, delays, slots, grid.strata(scores, decisions, slots), never, newest)
+
+
+def _part_of(times: npt.NDArray[np.int64], window: Window, n_parts: int) -> npt.NDArray[np.int32]:
+    """In which of so many equal parts of the window each time lies; what lies outside is in the nearest."""
+    ticks = window.length // timedelta(microseconds=1)
+    part = times - _micros(window.start)
+    part *= n_parts
+    part //= ticks
+    found = part.astype(np.int32)
+    return np.clip(found, 0, n_parts - 1, out=found)
+
+
+def _micros(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def seconds(batch: pa.RecordBatch, name: str) -> npt.NDArray[np.float64]:

@@ -153,9 +153,9 @@ def _labels_of(part: _Part, source: Source, model: ModelConfig, predictions: Sca
     for raw in gathered(prefetch(other._scanner.scan(scan))):
         truth, landed = source._known_labels(raw, scan, model)
         key = joined_key(raw)
-        known = pc.is_valid(truth)
-        if scan.upto is not None:
-            known = pc.and_(known, times.inside(landed, scan.upto))
+        known = times.inside(landed, scan.upto) if scan.upto is not None else pa.repeat(True, len(truth))
+        if truth.null_count:
+            known = pc.and_(known, pc.is_valid(truth))
         if not pc.all(known, min_count=0).as_py():
             key, truth, landed = key.filter(known), truth.filter(known), landed.filter(known)
         latest.take_in(key, truth, landed)
@@ -188,10 +188,10 @@ class LatestLabels:
 
     def __init__(self, table: KeyTable, kind: pa.DataType) -> None:
         self._table = table
-        n = len(table.first)
+        n = table.n_rows
         self._places: npt.NDArray[np.int64] = np.empty(0, np.int64)
         self._labels, self._landed = pa.array([], kind), pa.array([], times.UTC_US)
-        self._held = np.full(n + 1, -1, np.int64)
+        self._held: npt.NDArray[np.int64] | None = None
         """Which of the labels each key has; the last place is that of no key."""
         self._differ = np.zeros(n, bool)
         self._waiting: list[tuple[npt.NDArray[np.int64], pa.Array, pa.Array]] = []
@@ -221,17 +221,20 @@ class LatestLabels:
         places = np.concatenate([part[0] for part in parts])
         labels, landed = (pa.concat_arrays([part[at] for part in parts]) for at in (1, 2))
         rows = np.arange(len(places))
-        self._held[places] = rows
-        lost = places[self._held.take(places) != rows]
+        if self._held is None:
+            self._held = np.full(len(self._differ) + 1, -1, np.int64)
+        held = self._held
+        held[places] = rows
+        lost = places[held.take(places) != rows]
         if len(lost):
-            several = np.zeros(len(self._held), bool)
+            several = np.zeros(len(held), bool)
             several[lost] = True
             again = np.flatnonzero(several.take(places))
             chosen = self._newest(places[again], labels.take(pa.array(again)), landed.take(pa.array(again)))
-            self._held[places[again[chosen]]] = again[chosen]
-            own = np.flatnonzero(self._held.take(places) == rows)
+            held[places[again[chosen]]] = again[chosen]
+            own = np.flatnonzero(held.take(places) == rows)
             places, labels, landed = places[own], labels.take(pa.array(own)), landed.take(pa.array(own))
-            self._held[places] = np.arange(len(own))
+            held[places] = np.arange(len(own))
         self._places, self._labels, self._landed = places, labels, landed
 
     def _newest(self, places: npt.NDArray[np.int64], labels: pa.Array, landed: pa.Array) -> npt.NDArray[np.int64]:
@@ -255,11 +258,11 @@ class LatestLabels:
 
     def of(self, start: int, stop: int) -> tuple[pa.Array, pa.Array]:
         """The labels of these predictions, and when they landed; null where there is none."""
-        rows = self._table.first[start:stop]
         if self._once is not None:
-            return self._once.of(rows)
+            return self._once.of(slice(start, stop) if self._table.is_plain else self._table.first[start:stop])
+        rows = self._table.first[start:stop]
         self._settle()
-        held = self._held.take(rows)
+        held = np.full(len(rows), -1) if self._held is None else self._held.take(rows)
         where = pa.array(held, mask=held < 0)
         return self._labels.take(where), self._landed.take(where)
 
@@ -268,28 +271,27 @@ class _Once:
     """Labels that are true or false and of which no key has two: each is put down at its key's place, in one go."""
 
     def __init__(self, n: int) -> None:
-        self._row = np.full(n + 1, -1, np.int32)
-        self._label, self._landed = np.zeros(n + 1, bool), np.zeros(n + 1, np.int64)
+        self._state = np.zeros(n + 1, np.uint8)
+        """0 where there is no label, else 2 and, of a true one, 1 more; the last place is that of no key."""
+        self._landed = np.zeros(n + 1, np.int64)
         self._n = 0
 
     def take_in(self, places: npt.NDArray[np.int64], labels: pa.Array, landed: pa.Array) -> bool:
         """Whether it is still so; else what is here is of no use any more."""
-        rows = np.arange(self._n, self._n + len(places), dtype=np.int32)
+        if landed.null_count:
+            return False
+        told = labels.to_numpy(zero_copy_only=False).view(np.uint8) | np.uint8(2)
+        when = landed.cast(pa.int64()).to_numpy()
+        for at in range(0, len(places), keys.BLOCK):
+            some = places[at : at + keys.BLOCK]
+            self._state[some] = told[at : at + keys.BLOCK]
+            self._landed[some] = when[at : at + keys.BLOCK]
         self._n += len(places)
-        if landed.null_count or self._n > len(self._row) or self._row.take(places).max(initial=-1) >= 0:
-            return False
-        self._row[places] = rows
-        if not np.array_equal(self._row.take(places), rows):
-            return False
-        self._label[places] = labels.to_numpy(zero_copy_only=False)
-        self._landed[places] = landed.cast(pa.int64()).to_numpy()
-        return True
+        return int(np.count_nonzero(self._state)) == self._n
 
-    def of(self, rows: npt.NDArray[np.int64]) -> tuple[pa.Array, pa.Array]:
+    def of(self, rows: npt.NDArray[np.int64] | slice) -> tuple[pa.Array, pa.Array]:
         """The labels at these places, -1 being none, and when they landed; Arrow's own gathering is much slower."""
-        there, label = (
-            pa.py_buffer(np.packbits(each, bitorder="little"))
-            for each in (self._row.take(rows) >= 0, self._label.take(rows))
-        )
-        landed = pa.Array.from_buffers(times.UTC_US, len(rows), [there, pa.py_buffer(self._landed.take(rows))])
-        return pa.Array.from_buffers(pa.bool_(), len(rows), [there, label]), landed
+        state, landed = self._state[rows], self._landed[rows]
+        there, label = (pa.py_buffer(np.packbits(state & bit, bitorder="little")) for bit in (np.uint8(2), np.uint8(1)))
+        when = pa.Array.from_buffers(times.UTC_US, len(state), [there, pa.py_buffer(landed)])
+        return pa.Array.from_buffers(pa.bool_(), len(state), [there, label]), when

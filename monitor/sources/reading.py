@@ -515,8 +515,7 @@ class Source:
             raise ValueError("the model has no labels")
         moments = column_of(shaped, TIME)
         truth, landed = told
-        early = pc.fill_null(pc.less(landed, moments), False)
-        stream.before_prediction += int(pc.sum(early).as_py() or 0)
+        stream.before_prediction += int(pc.sum(pc.less(landed, moments)).as_py() or 0)
         never = self._never_labelled(raw, shaped, model)
         if never is not None:
             stream.despite += int(pc.sum(pc.and_(never, pc.is_valid(truth))).as_py() or 0)
