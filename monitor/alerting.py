@@ -191,7 +191,7 @@ def _step(
             ),
         )
     waits = late and _waits_for_others(service, claim)
-    windows = _since(service, claim, anew, margin=rules.confirm + rules.recover + 2)
+    windows = _since(service, claim, anew, known=known, margin=rules.confirm + rules.recover + 2)
     step = incidents.replay(
         model=claim.model,
         windows=[each for each in windows if each[0] <= claim.window] if waits else windows,
@@ -217,14 +217,21 @@ def _results_at(service: Service, claim: Claim, start: datetime) -> list[Result]
 
 
 def _since(
-    service: Service, claim: Claim, anew: Mapping[Window, Sequence[Result]], *, margin: int
+    service: Service,
+    claim: Claim,
+    anew: Mapping[Window, Sequence[Result]],
+    *,
+    known: Sequence[Incident],
+    margin: int,
 ) -> list[tuple[Window, list[Result]]]:
     """Every stored window of these checks from a little before the restated one on, those ``anew`` as they are now."""
     told = [result for results in anew.values() for result in results]
     start = claim.window.start - claim.window.length * margin
     start -= max((cycle for result in told for cycle in incidents.cycles_of(result)), default=timedelta())
+    checks = {result.check for result in told}
+    start = incidents.replay_from(start, [incident for incident in known if incident.check in checks])
     by_window: dict[Window, list[Result]] = {window: list(results) for window, results in anew.items()}
-    for check in sorted({result.check for result in told}):
+    for check in sorted(checks):
         for job in Job:
             for result in service.store.results(claim.model, job=job, check=check, start=start):
                 # What a window's other clocks have said of these checks stands; this one says its own part anew.

@@ -226,6 +226,19 @@ def _seen_until(incident: Incident) -> datetime:
     return max(incident.last_window, incident.resolved_window or incident.last_window)
 
 
+def replay_from(start: datetime, incidents: Iterable[Incident]) -> datetime:
+    """Where a replay that is to begin at ``start`` has to begin, for incidents that ended since to end where they did.
+
+    The good windows that ended one are counted from its last bad window on: a replay that begins among them would count
+    them anew, end it later, and take what went wrong meanwhile for a part of it.
+    """
+    ended = [i for i in incidents if i.state is IncidentState.RESOLVED]
+    for incident in sorted(ended, key=_seen_until, reverse=True):
+        if _seen_until(incident) >= start:
+            start = min(start, incident.last_window)
+    return start
+
+
 def replay(
     *,
     model: str,
@@ -242,7 +255,8 @@ def replay(
     ----------
     windows
         Every window of the range with its newest results; any order. To be exact, the range must begin at least
-        ``confirm + recover`` windows before the restated one, or where ``series`` was taken.
+        ``confirm + recover`` windows before the restated one, and where :func:`replay_from` says, or where ``series``
+        was taken.
     series
         The states before the range; absent: nothing had been seen.
     incidents

@@ -24,6 +24,7 @@ from monitor.incidents import (
     members,
     removed,
     replay,
+    replay_from,
     unspent,
 )
 from monitor.messages import spent_on
@@ -398,6 +399,20 @@ def test_an_incident_that_a_restatement_brings_back_is_told_as_restated() -> Non
     world.run(x="AAoo")
     step = replay(model="m", windows=history(x="AAoA"), rules=world.rules, incidents=world.incidents.values())
     assert [(t, i.state) for t, i in step.transitions] == [(Transition.RESTATED, IncidentState.OPEN)]
+
+
+def test_an_incident_that_is_over_stays_over_where_it_was_however_often_later_windows_are_restated() -> None:
+    world, days = World(), "AAooooooAAoooooooooo"
+    world.run(x=days)
+    ended = {i.id: (i.opened_window, i.last_window, i.resolved_window) for i in world.incidents.values()}
+    assert len(ended) == 2
+    for first in range(len(days)):
+        start = replay_from(day(first).start, world.incidents.values())
+        windows = [(window, results) for window, results in history(x=days) if window.start >= start]
+        step = replay(model="m", windows=windows, rules=world.rules, incidents=world.incidents.values())
+        world.incidents |= {incident.id: incident for incident in step.incidents}
+        assert step.transitions == []
+        assert {i.id: (i.opened_window, i.last_window, i.resolved_window) for i in world.incidents.values()} == ended
 
 
 def test_a_silent_replay_leaves_the_telling_to_the_next_window() -> None:
