@@ -436,6 +436,11 @@ def known_segments(baseline: Baseline | None) -> dict[str, list[str]]:
     return {} if baseline is None else dict(baseline.detail.get("segments", {}))
 
 
+def named_segments(baseline: Baseline | None) -> list[str]:
+    """The same, each as ``column=value``."""
+    return [f"{column}={value}" for column, values in known_segments(baseline).items() for value in values]
+
+
 def is_readable(name: str, roles: Roles) -> bool:
     """Whether a column of the baseline is still there to be read, with the kind it had."""
     return name in column_kinds(roles)

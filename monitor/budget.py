@@ -21,10 +21,11 @@ SHARES = {
     "feature_drift": 0.35,
     "joint": 0.05,
     "accumulated": 0.1,
-    "segments": 0.15,
+    "segments": 0.12,
     "score_drift": 0.1,
     "quality": 0.15,
     "performance": 0.05,
+    "performance_segments": 0.03,
     "calibration": 0.05,
 }
 """Parts of the budget; what is not watched (no segments, no labels) is left unspent."""

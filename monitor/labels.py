@@ -66,6 +66,8 @@ ENOUGH = 500
 """Labels of either class in the windows of ``MEMORY``, below which older ones are asked as well."""
 PARTS = 12
 """Parts of a window that are strata where there is no score."""
+MOST_PROFILES = 3000
+"""Counts of segments that are merged into a baseline of labels: of the newest windows, where these are many."""
 ROUGH = 200
 """Distinct scores of a window of the reference that are kept."""
 ODDITIES = ("contradictions", "before_prediction", "despite", "duplicates")
@@ -376,11 +378,16 @@ def _slot_ages(window: Window, now: datetime) -> npt.NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Reference:
-    """What the labels of the baseline say: performance to compare with, and what a score means."""
+    """What the labels of the baseline say: performance to compare with, and what a score means.
+
+    ``segments`` holds performance of each segment that has enough labels, ``few`` how many labels the others have.
+    """
 
     measures: Mapping[str, Measure]
     calibrator: Calibrator | None
     scores: CalibrationBaseline | None = None
+    segments: Mapping[str, Mapping[str, Measure]] = field(default_factory=dict)
+    few: Mapping[str, int] = field(default_factory=dict)
 
 
 _known: WeakKeyDictionary[Store, dict[tuple[object, ...], Reference | None]] = WeakKeyDictionary()
@@ -410,12 +417,11 @@ def reference(
     cache = _known.setdefault(store, {})
     key = (
         name, label_name(model), baseline.id, span, "final" if final else now.date(), str(model.labels.only_when),
-        *model.performance.metrics,
+        str(model.performance.value), model.performance.beta, *model.performance.metrics,
     )  # fmt: skip
     if key not in cache:
-        counted = _reference_counts(
-            store, name, model, roles=roles, source=source, span=span, window=window, now=now, grid=grid, final=final
-        )
+        asked: dict[str, Any] = {"roles": roles, "source": source, "span": span, "window": window}
+        counted = _reference_counts(store, name, model, **asked, now=now, grid=grid, final=final, baseline=baseline)
         if len(cache) > 256:
             cache.clear()
         cache[key] = _summed_up(counted, model)
@@ -432,11 +438,15 @@ def labelled_span(baseline: Baseline, model: ModelConfig, window: Window) -> Win
 
 @dataclass(frozen=True)
 class Reckoned:
-    """The reference rows that can be labelled, those that never can, and the former by window, oldest first."""
+    """The reference rows that can be labelled, those that never can, and the former by window, oldest first.
+
+    ``segments`` holds the first two of each segment.
+    """
 
     scores: ScoreLabels
     never: ScoreLabels
     windows: Sequence[ScoreLabels] = ()
+    segments: Mapping[str, tuple[ScoreLabels, ScoreLabels]] = field(default_factory=dict)
 
 
 def _summed_up(found: Reckoned, model: ModelConfig) -> Reference | None:
@@ -447,10 +457,25 @@ def _summed_up(found: Reckoned, model: ModelConfig) -> Reference | None:
         calibrator = fit(counts)
     except CalibrationError:
         calibrator = None
-    beta = model.performance.beta
-    measures = performance(counts, metrics=metrics_of(model), beta=beta)
     scores = meaning.baseline_of(counts, found.windows) if model.performance.watches_scores else None
-    return Reference(with_never_labelled(measures, counts, never, beta=beta), calibrator, scores)
+    least = model.performance.min_labels
+    return Reference(
+        _performance_of(model, counts, never),
+        calibrator,
+        scores,
+        {name: _performance_of(model, *each) for name, each in found.segments.items() if each[0].n_labelled >= least},
+        {name: each[0].n_labelled for name, each in found.segments.items() if each[0].n_labelled < least},
+    )
+
+
+def _performance_of(model: ModelConfig, counts: ScoreLabels, never: ScoreLabels) -> dict[str, Measure]:
+    """The realized metrics, with the bounds of those that the never labelled enter."""
+    beta, worth = model.performance.beta, model.performance.value
+    measures = performance(counts, metrics=metrics_of(model), beta=beta)
+    told = with_never_labelled(measures, counts, never, beta=beta)
+    if worth:
+        told["value"] = value_bounds(judging.business_value(counts, worth), counts, never, worth)
+    return told
 
 
 def metrics_of(model: ModelConfig) -> list[str]:
@@ -469,14 +494,21 @@ def _reference_counts(
     now: datetime,
     grid: Grid,
     final: bool,
+    baseline: Baseline,
 ) -> Reckoned:
     """The counts of the reference rows, from the store where they are kept, else read."""
-    kept = kept_reference(store, name, model, span, complete=final)
+    named = baselines.named_segments(baseline)
+    kept = kept_reference(store, name, model, span, complete=final, segments=named)
     if kept is not None:
         return kept
     pieces = max(1, round(span.length / window.length))
     counted, delays = count(
-        source.read_labels(model, roles, span, now=now), window=span, now=now, grid=grid, pieces=pieces
+        source.read_labels(model, roles, span, now=now),
+        window=span,
+        now=now,
+        grid=grid,
+        segments=baselines.known_segments(baseline),
+        pieces=pieces,
     )
     length = span.length / pieces
     cuts = [Window(span.start + place * length, span.start + (place + 1) * length) for place in range(pieces)]
@@ -490,6 +522,7 @@ def _reference_counts(
     ]
     scores = counted.scores[None]
     never = counted.never[None]
+    by_segment = {each: (counted.scores.get(each, empty()), counted.never.get(each, empty())) for each in named}
     by_window = [(cut, part) for cut, part in zip(cuts, counted.pieces or [scores], strict=True) if part.n_labelled]
     if final:
         apart = model.labels is not None and model.labels.only_when is not None
@@ -497,38 +530,68 @@ def _reference_counts(
         fresh += [StoredProfile(name, span, column_of(model, REFERENCE_NEVER), never.coarsen())] if apart else []
         column = column_of(model, REFERENCE_WINDOWS)
         fresh += [StoredProfile(name, cut, column, part.coarsen(ROUGH)) for cut, part in by_window]
+        for segment, (theirs, refused) in by_segment.items():
+            fresh.append(StoredProfile(name, span, column_of(model, REFERENCE_LABELS), theirs.coarsen(), segment))
+            if apart:
+                fresh.append(StoredProfile(name, span, column_of(model, REFERENCE_NEVER), refused.coarsen(), segment))
     store.save_profiles(fresh)
-    return Reckoned(scores, never, [part for _, part in by_window])
+    return Reckoned(scores, never, [part for _, part in by_window], by_segment)
 
 
-def kept_reference(store: Store, name: str, model: ModelConfig, span: Window, *, complete: bool) -> Reckoned | None:
-    """The counts of the reference rows as they are stored, whole or, where labels are ``complete``, by window."""
+def kept_reference(
+    store: Store,
+    name: str,
+    model: ModelConfig,
+    span: Window,
+    *,
+    complete: bool,
+    segments: Sequence[str] = (),
+) -> Reckoned | None:
+    """The counts of the reference rows as they are stored, whole or, where labels are ``complete``, by window.
+
+    With those of ``segments``, if any are asked for.
+    """
     apart = model.labels is not None and model.labels.only_when is not None
     labels, together = column_of(model, LABELS), column_of(model, REFERENCE_LABELS)
     nevers, nevers_together = column_of(model, NEVER_LABELLED), column_of(model, REFERENCE_NEVER)
     by_window = column_of(model, REFERENCE_WINDOWS)
     columns = [together, labels, by_window, *([nevers_together, nevers] if apart else [])]
-    kept = [
-        each
-        for each in store.profiles(name, start=span.start, end=span.end, columns=columns)
-        if isinstance(each.profile, ScoreLabels)
-    ]
-    if apart:  # counts from before the condition was configured hold both together
-        split = {(each.window, each.column) for each in kept}
-        pairs = {labels: nevers, together: nevers_together}
-        kept = [each for each in kept if each.column not in pairs or (each.window, pairs[each.column]) in split]
+    pairs = {labels: nevers, together: nevers_together} if apart else {}
+    kept = _apart(store.profiles(name, start=span.start, end=span.end, columns=columns), pairs)
     single = [each for each in kept if each.column == labels]
     whole = {each.column: _scores(each) for each in kept if each.window == span}
     if together in whole:
+        theirs = store.profiles(name, start=span.start, end=span.end, columns=[together, nevers_together], segment=ALL)
+        found = {(each.column, each.segment): _scores(each) for each in theirs if each.window == span}
+        if any((together, segment) not in found for segment in segments):
+            return None
         windows = [_scores(each) for each in kept if each.column == by_window] or [_scores(each) for each in single]
-        return Reckoned(whole[together], whole.get(nevers_together, empty()), windows)
+        by_segment = {each: (found[together, each], found.get((nevers_together, each), empty())) for each in segments}
+        return Reckoned(whole[together], whole.get(nevers_together, empty()), windows, by_segment)
     covered = sum((each.window.length for each in single), timedelta(0))
     if not complete or covered < 0.9 * span.length:
         return None
     windows = [_scores(each) for each in single]
-    return Reckoned(
-        merge_labels(windows), merge_labels(_scores(each) for each in kept if each.column == nevers), windows
-    )
+    never = merge_labels(_scores(each) for each in kept if each.column == nevers)
+    if not segments:
+        return Reckoned(merge_labels(windows), never, windows)
+    newest = sorted(each.window.start for each in single)[-max(MOST_PROFILES // len(segments), 1) :]
+    theirs = _apart(store.profiles(name, start=newest[0], end=span.end, columns=columns, segment=ALL), pairs)
+    by_segment = {each: (_merged(theirs, labels, each), _merged(theirs, nevers, each)) for each in segments}
+    return Reckoned(merge_labels(windows), never, windows, by_segment)
+
+
+def _apart(kept: Sequence[StoredProfile], pairs: Mapping[str, str]) -> list[StoredProfile]:
+    """The counts of labels; without those from before the condition was configured, which hold both together."""
+    found = [each for each in kept if isinstance(each.profile, ScoreLabels)]
+    split = {(each.window, each.column, each.segment) for each in found}
+    return [
+        each for each in found if each.column not in pairs or (each.window, pairs[each.column], each.segment) in split
+    ]
+
+
+def _merged(kept: Sequence[StoredProfile], column: str, segment: str) -> ScoreLabels:
+    return merge_labels(_scores(each) for each in kept if each.column == column and each.segment == segment)
 
 
 def _scores(kept: StoredProfile) -> ScoreLabels:
@@ -641,7 +704,7 @@ def judge(scope: Scope, counted: Counted, known: Known, *, store: Store, mature:
         if segment is not None and landed is not None:
             landed = _coarse(landed)
             mine = known.of_segment(segment, landed)
-        curves, tables = _curves(scope.model, scores, never, landed, mine, whole=segment is None)
+        curves, tables = _curves(scope.model, scores, never, landed, mine, segment=segment)
         notes: dict[str, Any] = {}
         if segment is None:
             odd = counted.notes | ({"never_labelled": never.n} if never.n else {})
@@ -655,6 +718,7 @@ def judge(scope: Scope, counted: Counted, known: Known, *, store: Store, mature:
                 n_labelled=scores.n_labelled,
                 n_rows=scores.n,
                 n_never=never.n,
+                n_segments=0 if segment is None else len(counted.scores) - 1,
                 mature=mature,
                 age_days=age_days,
                 notes=notes,
@@ -745,16 +809,18 @@ def findings(
 
 
 def _curves(
-    model: ModelConfig, scores: ScoreLabels, never: ScoreLabels, landed: Landed | None, known: Known, *, whole: bool
+    model: ModelConfig,
+    scores: ScoreLabels,
+    never: ScoreLabels,
+    landed: Landed | None,
+    known: Known,
+    *,
+    segment: str | None,
 ) -> tuple[dict[str, Any], Tables | str | None]:
     """Realized, corrected and estimated; nothing is corrected without ``landed``: labels that are complete need it
     not.  And of all rows the corrected tables."""
-    limits, metrics = model.performance, metrics_of(model)
-    measures = performance(scores, metrics=metrics, beta=limits.beta)
-    told: dict[str, Any] = {"realized": with_never_labelled(measures, scores, never, beta=limits.beta)}
-    if limits.value:
-        worth = judging.business_value(scores, limits.value)
-        told["realized"]["value"] = value_bounds(worth, scores, never, limits.value)
+    limits, metrics, whole = model.performance, metrics_of(model), segment is None
+    told: dict[str, Any] = {"realized": _performance_of(model, scores, never)}
     told["corrected"], tables = {}, None
     if landed is not None:
         told["corrected"], tables = _corrected(model, scores, never, landed, known, whole=whole)
@@ -764,8 +830,9 @@ def _curves(
         # Learned from labels alone: of the never labelled it holds where their scores mean the same.
         promised = estimate(merge_scores(scores, never) if never.n else scores, known.reference.calibrator)
         told["estimated"] = {name: promised[name] for name in metrics if name in promised}
-    if whole and known.reference is not None:
-        told["reference"] = known.reference.measures
+    if known.reference is not None:
+        told["reference"] = known.reference.measures if segment is None else known.reference.segments.get(segment)
+        told["few"] = None if segment is None else known.reference.few.get(segment)
     return told, tables
 
 
@@ -834,6 +901,7 @@ def profiles(name: str, model: ModelConfig, window: Window, counted: Counted) ->
         StoredProfile(name, window, column, scores.coarsen(), segment) for segment, scores in counted.scores.items()
     ]
     if model.labels is not None and model.labels.only_when is not None:
-        kept.append(StoredProfile(name, window, column_of(model, NEVER_LABELLED), counted.never[None].coarsen()))
+        column = column_of(model, NEVER_LABELLED)
+        kept += [StoredProfile(name, window, column, never.coarsen(), each) for each, never in counted.never.items()]
     delays = [(None, counted.delays), *counted.segment_delays.items()]
     return [*kept, *(StoredProfile(name, window, column_of(model, DELAYS), each, segment) for segment, each in delays)]

@@ -40,6 +40,8 @@ from monitor.sources import Source
 from monitor.store import ALL, Store
 
 OUTCOMES = "__outcomes__"
+REFERENCE_OUTCOMES = "__reference_outcomes__"
+"""Counts of the reference rows of each segment; those of all rows are kept by window."""
 CLASS_SCORES = "__p__"
 BINS = 60
 MOST_WINDOWS = 60
@@ -214,10 +216,11 @@ def coded(column: Any, places: dict[str, int]) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Reference:
-    """What the labels of the baseline say."""
+    """What the labels of the baseline say, of all rows and of each segment."""
 
     counts: Outcomes
     calibrators: Mapping[str, Calibrator]
+    segments: Mapping[str, Outcomes] = field(default_factory=dict)
 
 
 _known: WeakKeyDictionary[Store, dict[tuple[object, ...], Reference | None]] = WeakKeyDictionary()
@@ -241,28 +244,69 @@ def reference(
     if key not in cache:
         if len(cache) > 256:
             cache.clear()
-        counts = _reference_counts(scope, span, store=store, source=source, roles=roles, now=now, final=final)
+        segments = baselines.named_segments(baseline)
+        found = _reference_counts(
+            scope, span, store=store, source=source, roles=roles, now=now, final=final, baseline=baseline
+        )
+        counts = found[None]
         meant = expected_classes.calibrators(counts) if isinstance(counts, ClassCounts) else {}
-        cache[key] = None if counts.n_labelled < model.performance.min_labels else Reference(counts, meant)
+        theirs = {name: found[name] if name in found else _together([], model) for name in segments}
+        known = Reference(counts, meant, theirs)
+        cache[key] = None if counts.n_labelled < model.performance.min_labels else known
     return cache[key]
 
 
 def _reference_counts(
-    scope: Scope, span: Window, *, store: Store, source: Source, roles: Roles, now: datetime, final: bool
-) -> Outcomes:
+    scope: Scope,
+    span: Window,
+    *,
+    store: Store,
+    source: Source,
+    roles: Roles,
+    now: datetime,
+    final: bool,
+    baseline: Baseline,
+) -> Mapping[str | None, Outcomes]:
+    """The counts of the reference rows, and of each segment's, from the store where they are kept, else read."""
     model, column = scope.model, column_of(scope.model, OUTCOMES)
+    named = baselines.named_segments(baseline)
     kept = {w: counts for w, counts in _kept(store, scope, span.start, span.end) if w.length <= span.length}
     if final and sum((w.length for w in kept), timedelta(0)) >= 0.9 * span.length:
-        return _together(list(kept.values()), model)
+        return {None: _together(list(kept.values()), model)} | _kept_segments(store, scope, span, list(kept), named)
     pieces = max(1, round(span.length / scope.window.length))
     stream = source.read_labels(model, roles, span, now=now)
-    counted, split = count(stream, model, window=span, now=now, pieces=pieces)
+    segments = baselines.known_segments(baseline)
+    counted, split = count(stream, model, window=span, now=now, pieces=pieces, segments=segments)
     length = span.length / pieces
     cuts = [Window(span.start + at * length, span.start + (at + 1) * length) for at in range(pieces)]
     if final:
         fresh = [StoredProfile(scope.name, cut, column, _thin(part)) for cut, part in zip(cuts, split, strict=True)]
-        store.save_profiles([each for each in fresh if each.window not in kept])
-    return counted.outcomes[None]
+        fresh = [each for each in fresh if each.window not in kept]
+        theirs = {name: counts for name, counts in counted.outcomes.items() if name is not None}
+        fresh += [
+            StoredProfile(scope.name, span, column_of(model, REFERENCE_OUTCOMES), _thin(counts), name)
+            for name, counts in theirs.items()
+        ]
+        store.save_profiles(fresh)
+    return counted.outcomes
+
+
+def _kept_segments(
+    store: Store, scope: Scope, span: Window, windows: Sequence[Window], named: Sequence[str]
+) -> dict[str | None, Outcomes]:
+    """The counts of the segments: as they were read with the reference rows, else of its newest windows together."""
+    if not named:
+        return {}
+    whole = _stored(store, scope, span.start, span.end, column=REFERENCE_OUTCOMES, by_segment=True)
+    found: dict[str | None, Outcomes] = {each.segment: counts for each, counts in whole if each.window == span}
+    if found:
+        return found
+    newest = sorted(windows)[-max(late.MOST_PROFILES // len(named), 1) :]
+    parts: dict[str | None, list[Outcomes]] = {}
+    for each, counts in _stored(store, scope, newest[0].start, span.end, by_segment=True):
+        if each.segment in named:
+            parts.setdefault(each.segment, []).append(counts)
+    return {name: _together(counts, scope.model) for name, counts in parts.items()}
 
 
 def _kept(store: Store, scope: Scope, start: datetime, end: datetime) -> list[tuple[Window, Outcomes]]:
@@ -271,14 +315,14 @@ def _kept(store: Store, scope: Scope, start: datetime, end: datetime) -> list[tu
 
 
 def _stored(
-    store: Store, scope: Scope, start: datetime, end: datetime, *, by_segment: bool = False
+    store: Store, scope: Scope, start: datetime, end: datetime, *, column: str = "", by_segment: bool = False
 ) -> list[tuple[StoredProfile, Outcomes]]:
     labels = scope.model.labels
     wanted = Errors if labels is not None and labels.task == "regression" else ClassCounts
     edges = landing_edges(scope.model)
-    column = column_of(scope.model, OUTCOMES)
     segment = ALL if by_segment else None
-    found = store.profiles(scope.name, start=start, end=end, columns=[column], segment=segment)
+    asked = column_of(scope.model, column or OUTCOMES)
+    found = store.profiles(scope.name, start=start, end=end, columns=[asked], segment=segment)
     return [
         (each, each.profile)
         for each in found
@@ -354,7 +398,7 @@ def look(
     for segment, counts in counted.outcomes.items():
         windows = past if segment is None else own.get(segment, past)
         curves = _curves(scope, counts, counted.expected.get(segment), known, windows, mature=mature, now=now,
-                         whole=segment is None)  # fmt: skip
+                         segment=segment, n_segments=len(counted.outcomes) - 1)  # fmt: skip
         if segment is not None and curves.corrected:
             curves = replace(curves, law="segment" if segment in own else "model")
         if segment is None:
@@ -406,8 +450,10 @@ def _curves(
     *,
     mature: bool,
     now: datetime,
-    whole: bool,
+    segment: str | None,
+    n_segments: int,
 ) -> judging.Curves:
+    whole = segment is None
     metrics, low = scope.model.performance.computed(), scope.min_category_rows
     realized = measured(scope, counts)
     age = (now - scope.window.end).total_seconds()
@@ -430,11 +476,20 @@ def _curves(
             promised = expected.performance(metrics, names=names)
     if not complete:
         found = {name: found.get(name, NOT_CORRECTED) for name in metrics}
+    before: Outcomes | None = None
+    if known is not None:
+        before = known.counts if segment is None else known.segments.get(segment)
+    few = None
+    if before is not None and before.n_labelled < scope.model.performance.min_labels:
+        few = before.n_labelled
+        before = None
     return judging.Curves(
         realized=realized,
         corrected=found,
         estimated=promised,
-        reference=None if known is None or not whole else measured(scope, known.counts, names=names),
+        reference=None if before is None else measured(scope, before, names=names),
+        few=few,
+        n_segments=0 if whole else n_segments,
         n_labelled=counts.n_labelled,
         n_rows=counts.n,
         mature=mature,

@@ -50,6 +50,10 @@ class Curves:
 
     Parameters
     ----------
+    few
+        Of a segment without a ``reference``: how many labels it has in the baseline, fewer than it would take.
+    n_segments
+        Of a segment: how many are judged together; 0 of all rows.
     n_rows, n_never
         Predictions that can be labelled, and those that never can: ``coverage`` is of the former.
     notes
@@ -62,6 +66,8 @@ class Curves:
     corrected: Mapping[str, Measure] = field(default_factory=dict)
     estimated: Mapping[str, Measure] = field(default_factory=dict)
     reference: Mapping[str, Measure] | None = None
+    few: int | None = None
+    n_segments: int = 0
     n_labelled: int = 0
     n_rows: int = 0
     n_never: int = 0
@@ -242,19 +248,41 @@ def _judge(scope: Scope, curves: Curves, metric: str, measure: Measure, *, kind:
     if kind == "corrected" and interval is not None:
         realized = None if limits.task == "binary" else curves.realized.get(metric)
         interval = measure.rate or _as_a_rate(measure, interval, realized)
+    given = [_plain_limit(side.get(metric), metric, measure, known) for side in (warn, alert)]
     judged = judge_performance(
         measure.value,
         interval,
         reference=triple,
-        warn=_plain_limit(warn.get(metric), metric, measure, known),
-        alert=_plain_limit(alert.get(metric), metric, measure, known),
-        # A fall beyond its limit is common by chance where labels are few, and a window's verdict is read on its own:
-        # the level is that of one window, not that of several in a row.
-        alpha=Evidence(scope, "performance", len(limits.computed())).alpha(confirm=1),
+        warn=given[0],
+        alert=given[1],
+        alpha=_alpha(scope, curves.n_segments),
     )
+    if (
+        curves.few is not None
+        and judged.verdict is Verdict.OK
+        and any(each and each.kind == "change" for each in given)
+    ):
+        return _too_few(curves.few, limits.min_labels)
     if triple is None and known is not None and known.bounds is not None and judged.reason:
         return replace(judged, reason="of the baseline only bounds are known: some of it can never be labelled")
     return judged
+
+
+def _alpha(scope: Scope, n_segments: int) -> float:
+    """The level of one metric; all segments together have a part of the budget beside that of all rows.
+
+    A fall beyond its limit is common by chance where labels are few, and a window's verdict is read on its own: the
+    level is that of one window, not that of several in a row.
+    """
+    n_tests = len(scope.model.performance.computed())
+    if not n_segments:
+        return Evidence(scope, "performance", n_tests).alpha(confirm=1)
+    return Evidence(scope, "performance_segments", n_tests * n_segments).alpha(confirm=1)
+
+
+def _too_few(few: int, least: int) -> Judgement:
+    reason = f"{few} labels of this segment in the baseline, min_labels is {least}"
+    return Judgement(Verdict.CANNOT_TELL, None, reason)
 
 
 def _plain_limit(

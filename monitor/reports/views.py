@@ -573,6 +573,8 @@ def _segment_performance(found: Sequence[Result]) -> str:
     told = f"{_kind_words(shown)}{metric_words(metric)} {metric_value(metric, shown.value)}"
     if shown.interval is not None:
         told += f" ({metric_value(metric, shown.interval[0])} – {metric_value(metric, shown.interval[1])})"
+    if isinstance(shown.detail.get("reference"), float):
+        told += f", baseline {metric_value(metric, shown.detail['reference'])}"
     if shown.kind == "realized" and (shown.label_coverage or 0.0) < 1:
         told += f", {percent(shown.label_coverage)} labelled"
     refused = of_kind.get("corrected")
