@@ -199,6 +199,8 @@ def _step(
         incidents=known,
         muted=muted,
         tell=is_told(service, claim, now=now),
+        earlier=partial(_results_at, service, claim),
+        anew=anew.keys(),
     )
     return incidents.as_of_then(step, window=claim.window, series=series, known=known) if waits else step
 
@@ -274,15 +276,19 @@ def _withheld(
 ) -> list[tuple[Transition, Incident]]:
     """What an old window opened and ended: not told now, but together with the rest of the backlog."""
     muted = {m.feature for m in service.store.mutes() if m.model == claim.model and (m.until is None or m.until > now)}
-    before = {incident.id: incident.state for incident in known}
+    before = {incident.id: incident for incident in known}
     found = []
     for incident in moved:
         if None in muted or (incident.features and set(incident.features) <= muted):
             continue
-        if incident.state is IncidentState.OPEN and before.get(incident.id) is not IncidentState.OPEN:
+        was = before.get(incident.id)
+        was_open = was is not None and was.state is IncidentState.OPEN
+        if was is not None and incident.standing == "taken back" != was.standing:
+            found.append((Transition.RESTATED, incident))
+        elif incident.state is IncidentState.OPEN and not was_open:
             found.append((Transition.OPENED, incident))
-        if incident.state is IncidentState.RESOLVED and before.get(incident.id) is IncidentState.OPEN:
-            found.append((Transition.RESOLVED, incident))
+        elif incident.state is IncidentState.RESOLVED and (was_open or was is None):
+            found.append((Transition.RESOLVED if was_open else Transition.OPENED, incident))
     return found
 
 

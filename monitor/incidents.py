@@ -39,6 +39,9 @@ LABELS = "__labels__"
 """Feature name of the series that watch the labels' own delay; not a column, and an incident of their own. That of a
 further label is followed by its name."""
 
+TAKEN_BACK = "taken_back"
+"""In the ``detail`` of an incident that later data has shown to be none."""
+
 _ROWS_KEY: SeriesKey = (Check.QUALITY, ROWS, None)
 _INPUT_CHECKS = frozenset({Check.FEATURE_DRIFT, Check.SCORE_DRIFT, Check.QUALITY})
 _NO_DATA = "no_data"
@@ -248,6 +251,8 @@ def replay(
     incidents: Iterable[Incident] = (),
     muted: Collection[str | None] = (),
     tell: bool = True,
+    earlier: Callable[[datetime], Iterable[Result]] = lambda _: (),
+    anew: Collection[Window] | None = None,
 ) -> Step:
     """The state after a range of windows is taken in anew, because one of them was restated.
 
@@ -264,12 +269,18 @@ def replay(
         id, acknowledgement and thread, also where it turns out to have begun in another window; an open one that it no
         longer opens is resolved. Several that turn out to be one fault become one incident: the one that people have
         been told of, else the first of them.
+    earlier
+        Start of a window before the range → its results, for what comes again with a season.
+    anew
+        The windows that were restated (absent: all). What is over is taken back only where one of them was part of it:
+        else not the data but the config has changed since.
 
     Returns
     -------
     A step with the final states, and a transition for what came out differently: ``opened``, ``resolved``,
     ``worsened`` and ``repeated`` as in :func:`advance` where the past was only completed (labels landed), ``restated``
-    where something that was told has turned out otherwise.
+    where something that was told has turned out otherwise, once. What is found only now and is over by now is
+    ``opened`` as well: labels that land together show days at once.
     """
     ordered = sorted(windows, key=lambda pair: pair[0])
     if not ordered:
@@ -292,7 +303,9 @@ def replay(
         step = advance(
             model=model, window=window, results=results, series=states, open_incidents=list(current.values()),
             rules=rules, muted=muted, tell=False,
-            echoes=echoes_of(window, results, rules=rules, earlier=lambda at: by_start.get(at, [])),
+            echoes=echoes_of(
+                window, results, rules=rules, earlier=lambda at: by_start[at] if at in by_start else earlier(at)
+            ),
         )  # fmt: skip
         states.update({(s.check, s.feature, s.segment): s for s in step.series})
         for incident in step.incidents:
@@ -301,8 +314,9 @@ def replay(
     taken_back: set[str] = set()
     for incident in stored.values():
         undone = incident.id not in current and first.start <= incident.opened_window < last.end
-        if undone and incident.id not in gone and incident.state is IncidentState.OPEN and incident.check in checks:
-            current[incident.id] = _resolve(incident, last)
+        if undone and incident.id not in gone and incident.check in checks and _stands(incident, anew):
+            over = incident if incident.state is IncidentState.RESOLVED else _resolve(incident, last)
+            current[incident.id] = replace(over, detail=over.detail | {TAKEN_BACK: True})
             taken_back.add(incident.id)
     step = Step(series=list(states.values()), gone=sorted(gone))
     spans = {window.start: window for window, _ in ordered}
@@ -316,6 +330,13 @@ def replay(
         if news is not None:
             step.transitions.append((news, told))
     return _threaded(step)
+
+
+def _stands(incident: Incident, anew: Collection[Window] | None) -> bool:
+    """Whether it is still believed in, and these windows have a say in it."""
+    if incident.state is not IncidentState.RESOLVED or incident.detail.get(TAKEN_BACK):
+        return incident.state is IncidentState.OPEN
+    return anew is None or any(incident.opened_window <= window.start <= incident.last_window for window in anew)
 
 
 def removed(incidents: Iterable[Incident], *, window: Window) -> list[Incident]:
@@ -622,8 +643,12 @@ def _keep_person_made(incident: Incident, stored: Incident | None) -> Incident:
         cause_confidence=stored.cause_confidence,
         onset=stored.onset,
         summary=stored.summary,
-        detail=stored.detail | incident.detail | kept,
+        detail=_standing(stored.detail | incident.detail | kept),
     )
+
+
+def _standing(detail: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in detail.items() if key != TAKEN_BACK}
 
 
 def _one_fault(
@@ -677,7 +702,7 @@ def _moved_to(incident: Incident, heir: Incident) -> Incident:
         cause_confidence=heir.cause_confidence,
         onset=min((each for each in (incident.onset, heir.onset) if each is not None), default=None),
         summary=heir.summary,
-        detail=heir.detail | incident.detail | kept,
+        detail=_standing(heir.detail | incident.detail | kept),
     )
 
 
@@ -715,10 +740,13 @@ def _retell(
     new = [pair for pair in audible if pair not in told]
     if None in muted or incident == before:
         return incident, None
+    if taken_back:
+        return incident, Transition.RESTATED if told else None
+    if before is None and new and incident.state is IncidentState.RESOLVED:
+        return _told(incident, new, window=window), Transition.OPENED
     if incident.state is not IncidentState.OPEN:
         heard = before is not None and before.state is IncidentState.OPEN and told
-        over = Transition.RESTATED if taken_back else Transition.RESOLVED
-        return incident, over if heard else None
+        return incident, Transition.RESOLVED if heard else None
     news = _news_of_open(incident, before, new=bool(new), window=window, rules=rules)
     return (incident, None) if news is None else (_told(incident, new, window=window), news)
 

@@ -272,6 +272,12 @@ class Incident:
     acknowledged_at: datetime | None = None
     acknowledged_note: str | None = None
 
+    @property
+    def standing(self) -> str:
+        """Its state in words; ``taken back`` where later data has shown that there was no fault."""
+        taken_back = self.state is IncidentState.RESOLVED and self.detail.get("taken_back")
+        return "taken back" if taken_back else self.state.value
+
 
 @dataclass(frozen=True)
 class Mute:

@@ -28,7 +28,7 @@ from monitor.incidents import (
     unspent,
 )
 from monitor.messages import spent_on
-from monitor.models import Check, Incident, IncidentState, Result, SeriesState, Transition, Verdict, Window
+from monitor.models import WEEKLY, Check, Incident, IncidentState, Result, SeriesState, Transition, Verdict, Window
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LETTERS = {"A": Verdict.ALERT, "w": Verdict.WARN, "o": Verdict.OK, "c": Verdict.CANNOT_TELL, "n": Verdict.NO_DATA}
@@ -413,6 +413,50 @@ def test_an_incident_that_is_over_stays_over_where_it_was_however_often_later_wi
         world.incidents |= {incident.id: incident for incident in step.incidents}
         assert step.transitions == []
         assert {i.id: (i.opened_window, i.last_window, i.resolved_window) for i in world.incidents.values()} == ended
+
+
+def test_an_incident_that_is_over_is_taken_back_once_where_its_windows_turn_out_good() -> None:
+    world = World()
+    world.run(x="AAoo")
+    replayed = {"windows": history(x="oAoo"), "rules": world.rules}
+    step = replay(model="m", **replayed, incidents=world.incidents.values())
+    assert [(t, i.standing) for t, i in step.transitions] == [(Transition.RESTATED, "taken back")]
+    world.incidents = {i.id: i for i in step.incidents}
+    assert world.only.resolved_window == day(3).start
+    again = replay(model="m", **replayed, incidents=world.incidents.values())
+    assert (again.transitions, again.incidents) == ([], [])
+    back = replay(model="m", windows=history(x="AAoA"), rules=world.rules, incidents=world.incidents.values())
+    assert [(t, i.standing) for t, i in back.transitions] == [(Transition.RESTATED, "open")]
+    assert "taken_back" not in back.transitions[0][1].detail
+
+
+def test_an_incident_that_is_over_is_not_taken_back_by_other_windows_under_new_rules() -> None:
+    world = World(Rules(confirm=1))
+    world.run(x="Aoooo")
+    replayed = {"windows": history(x="Aoooo"), "rules": Rules(confirm=2), "incidents": world.incidents.values()}
+    assert replay(model="m", **replayed, anew=[day(3)]).incidents == []
+    assert [i.standing for i in replay(model="m", **replayed, anew=[day(0)]).incidents] == ["taken back"]
+
+
+def test_what_is_found_late_and_is_over_by_then_is_told_once() -> None:
+    windows = history(x="oAAoo")
+    step = replay(model="m", windows=windows, rules=Rules())
+    assert [(t, i.state) for t, i in step.transitions] == [(Transition.OPENED, IncidentState.RESOLVED)]
+    assert step.incidents[0].detail["told"] == [["x", None]]
+    again = replay(model="m", windows=windows, rules=Rules(), incidents=step.incidents)
+    assert (again.transitions, again.incidents) == ([], [])
+    muted = replay(model="m", windows=windows, rules=Rules(), muted=["x"])
+    assert (muted.transitions, len(muted.incidents)) == ([], 1)
+
+
+def test_a_replay_sees_what_came_before_its_range_where_it_comes_again_with_a_season() -> None:
+    def seasonal(letter: str, number: int) -> list[Result]:
+        return [result(letter, day(number), detail={"season": WEEKLY})]
+
+    windows = [(day(n), seasonal("A" if n == 7 else "o", n)) for n in range(5, 10)]
+    seen = replay(model="m", windows=windows, rules=Rules(), earlier=lambda _: seasonal("A", 0))
+    assert [i.opened_window for i in seen.incidents] == [day(7).start]
+    assert replay(model="m", windows=windows, rules=Rules()).incidents == []
 
 
 def test_a_silent_replay_leaves_the_telling_to_the_next_window() -> None:

@@ -154,6 +154,25 @@ def test_a_resolution_of_one_while_another_is_open_is_no_all_clear() -> None:
     assert message.severity is Verdict.ALERT
 
 
+def test_what_is_found_when_it_is_over_says_from_when_to_when_and_is_no_alarm() -> None:
+    over = {"state": IncidentState.RESOLVED, "resolved_window": START}
+    detail = {"series": [[None, None]], "advice": "Look at what changed."}
+    fell = incident(Check.PERFORMANCE, **over, summary="Recall 0.4.", detail=detail)
+    message = message_of((Transition.OPENED, fell), results=[])
+    assert message.title == "fraud: performance fell, over by now"
+    assert message.summary == "Performance fell since 2026-11-18, until 2026-11-19: found only now. Recall 0.4."
+    assert message.severity is Verdict.WARN
+    assert message.advice == "Look at what changed."
+
+
+def test_what_is_taken_back_says_so() -> None:
+    detail = {"series": [[None, None]], "taken_back": True}
+    fell = incident(Check.PERFORMANCE, state=IncidentState.RESOLVED, resolved_window=START, detail=detail)
+    message = message_of((Transition.RESTATED, fell), results=[])
+    assert message.summary == "Performance fell since 2026-11-18: taken back, later data shows otherwise."
+    assert message.severity is Verdict.OK
+
+
 @pytest.mark.parametrize(
     ("transition", "title"),
     [

@@ -187,7 +187,7 @@ def show_incident(incident: Incident, console: Console, *, brief: bool = False) 
     line.append("  " if brief else f"  {incident.model}  ", style="")
     line.append(f"{incident.check.value}  ", style="")
     is_open = incident.state.value == "open"
-    line.append(incident.state.value, style="bold" if is_open else "green")
+    line.append(incident.standing, style="bold" if is_open else "green")
     line.append(f"{' since' if is_open else ''} {moment(incident.opened_window)}{until}", style="")
     if incident.acknowledged_by:
         line.append(f"  taken on by {incident.acknowledged_by}", style="cyan")

@@ -79,14 +79,14 @@ def compose(
     return Message(
         title=f"{model}: {_headline(ordered)}",
         summary=_summary(ordered, open_now, window),
-        severity=Verdict.ALERT if open_now else Verdict.OK,
+        severity=Verdict.ALERT if open_now else Verdict.WARN if any(map(_was_late, ordered)) else Verdict.OK,
         transition=transition,
         model=model,
         window=window,
         findings=findings[: max(TOP, len(firing))],
         more=max(0, len(findings) - max(TOP, len(firing))),
         facts=_facts(ordered, results, importance_word),
-        advice=_advice(incident for _, incident in ordered if incident.state is IncidentState.OPEN),
+        advice=_advice(i for kind, i in ordered if i.state is IncidentState.OPEN or _was_late((kind, i))),
         report_url=report_url,
         runbook=runbook,
         owner=owner,
@@ -101,6 +101,11 @@ def _chief_first(change: Change) -> tuple[Any, ...]:
     return LOUDEST_FIRST.index(transition), "root" in incident.detail, incident.check, incident.id
 
 
+def _was_late(change: Change) -> bool:
+    """Whether it is over by the time that it is found: labels that land together show days at once."""
+    return change[0] is Transition.OPENED and change[1].state is IncidentState.RESOLVED
+
+
 def _headline(ordered: Sequence[Change]) -> str:
     parts = []
     inside = {incident.id for _, incident in ordered}
@@ -110,7 +115,7 @@ def _headline(ordered: Sequence[Change]) -> str:
         words = subject_of(incident)
         parts.append(
             {
-                Transition.OPENED: words,
+                Transition.OPENED: f"{words}, over by now" if _was_late((transition, incident)) else words,
                 Transition.NO_DATA: words,
                 Transition.WORSENED: f"{words}, too" if _is_first_told(incident) else f"more of it – {words}",
                 Transition.REPEATED: f"still – {words}",
@@ -140,7 +145,10 @@ def _summary(ordered: Sequence[Change], open_now: Sequence[Incident], window: Wi
             lasted = duration((incident.resolved_window or window.start) - incident.opened_window)
             sentences.append(f"Resolved after {lasted}: {subject} ({since}).")
         elif transition is Transition.RESTATED and incident.state is not IncidentState.OPEN:
-            sentences.append(f"{subject}: taken back, later data shows otherwise.")
+            sentences.append(f"{subject} {since}: taken back, later data shows otherwise.")
+        elif _was_late((transition, incident)):
+            until = moment(incident.resolved_window or window.start)
+            sentences.append(f"{subject} {since}, until {until}: found only now. {incident.summary}".rstrip())
         elif transition is Transition.WORSENED and not _is_first_told(incident):
             joined = ", ".join(incident.detail.get("new", [])[:TOP])
             sentences.append(f"{subject} {since}{f'; new: {joined}' if joined else ''}.")
