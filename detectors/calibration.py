@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -35,16 +35,6 @@ class Calibrator:
         if self.kind == "raw":
             return np.clip(scores, 0.0, 1.0)
         return np.interp(scores, self.scores, self.probabilities)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data for the store; :meth:`from_dict` gives the same map back."""
-        return {"kind": self.kind, "scores": self.scores.tolist(), "probabilities": self.probabilities.tolist()}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Calibrator:
-        if data["kind"] not in ("raw", "isotonic"):
-            raise CalibrationError(f"unknown kind of calibration {data['kind']!r}")
-        return cls(data["kind"], np.asarray(data["scores"], float), np.asarray(data["probabilities"], float))
 
 
 class CalibrationError(ValueError):

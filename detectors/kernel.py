@@ -266,12 +266,6 @@ class CategoricalCounter:
             ranked = sorted(self._new.items(), key=lambda item: (-item[1], item[0]))
             self._new = dict(ranked[:_MAX_UNSEEN])
 
-    def update_codes(self, codes: npt.ArrayLike, dictionary: Sequence[str | None]) -> None:
-        """Count a dictionary-encoded batch: ``dictionary[code]`` for each of ``codes``; a negative code is missing."""
-        array = np.asarray(codes).reshape(-1)
-        counts = np.bincount(array[array >= 0].astype(np.intp, copy=False), minlength=len(dictionary))
-        self.update(list(dictionary), counts, missing=len(array) - int(counts.sum()))
-
     def _add_new(self, value: str | None, count: int) -> None:
         if value is None:
             self._missing += count

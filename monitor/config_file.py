@@ -237,7 +237,6 @@ def _once(problems: list[Problem]) -> list[Problem]:
 
 def _settled(config: Config, folder: Path, environment: Mapping[str, str]) -> Config:
     """Resolve relative paths against the file's folder, and give Slack destinations their token."""
-    config._base_dir = folder
     config.store = _beside(config.store, folder)
     for source in config.sources.values():
         source.url = _beside(source.url, folder) if source.url is not None else None

@@ -111,11 +111,11 @@ class Stored:
         if number is None or number == self.baseline.id:
             return True
         if number not in self._alike:
-            self._alike[number] = _alike(self._store.baseline_by_id(number).specs(), self.baseline.specs())
+            self._alike[number] = same_bins(self._store.baseline_by_id(number).specs(), self.baseline.specs())
         return p.column in self._alike[number]
 
 
-def _alike(theirs: Mapping[str, ColumnSpec], mine: Mapping[str, ColumnSpec]) -> frozenset[str]:
+def same_bins(theirs: Mapping[str, ColumnSpec], mine: Mapping[str, ColumnSpec]) -> frozenset[str]:
     """The columns whose cells lie in the same places."""
     both = theirs.keys() & mine.keys()
     return frozenset(name for name in both if spec_to_bytes(theirs[name]) == spec_to_bytes(mine[name]))

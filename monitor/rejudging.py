@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from detectors.multivariate import Correlations
-from detectors.profiles import CategoricalProfile, NumericProfile, spec_to_bytes
+from detectors.profiles import CategoricalProfile, NumericProfile
 from monitor import alerting, baselines, checks, incidents, joint, normal, schedule, usual
 from monitor import run as story
 from monitor.backfill import Advance
@@ -218,9 +218,8 @@ class _Rejudging:
         if number == baseline.id:
             return True
         if number not in self._same_bins:
-            theirs = {n: spec_to_bytes(s) for n, s in self.store.baseline_by_id(number).specs().items()}
-            mine = {n: spec_to_bytes(s) for n, s in baseline.specs().items()}
-            self._same_bins[number] = theirs == mine
+            theirs, mine = self.store.baseline_by_id(number).specs(), baseline.specs()
+            self._same_bins[number] = normal.same_bins(theirs, mine) == theirs.keys() | mine.keys()
         return self._same_bins[number]
 
     def _is_reference_stored(self, baseline: Baseline, window: Window) -> bool:

@@ -60,14 +60,6 @@ def test_a_reference_of_one_class_is_refused(labels: Any) -> None:
         fit(count([0.1, 0.2, 0.3], [0, 0, 1], labels))
 
 
-def test_a_map_comes_back_from_plain_data() -> None:
-    scores, decisions, labels = overconfident(2000, 0)
-    counts = count(scores, decisions, labels)
-    calibrator = fit(counts)
-    back = Calibrator.from_dict(json.loads(json.dumps(calibrator.as_dict())))
-    assert estimate(counts, back) == estimate(counts, calibrator)
-
-
 def test_realized_performance_is_in_its_estimated_interval_while_the_rule_holds() -> None:
     scores, decisions, labels = overconfident(40_000, 0)
     calibrator = fit(count(scores, decisions, labels))

@@ -183,7 +183,6 @@ def test_relative_paths_start_from_the_folder_of_the_file(monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     config = everything()
     folder = HERE / "good"
-    assert config.base_dir == folder
     assert config.store.get_secret_value() == f"sqlite:///{folder}/results/monitor.db"
     cluster = config.sources["cluster"].spark
     assert cluster is not None

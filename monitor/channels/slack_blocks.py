@@ -20,12 +20,9 @@ from monitor.models import Finding, Message, Transition, Verdict
 Block = dict[str, Any]
 
 MAX_BLOCKS = 50
-MAX_SECTION = 3000
 MAX_HEADER = 150
 MAX_TOTAL = 10_000
-MAX_TEXT = 3000
-"""Slack cuts at 40,000; what is only a fallback need not be long."""
-_ROOM = 9_800
+_ROOM = MAX_TOTAL - 200
 _MAX_URL = 600
 
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "`": "ˋ", "*": "∗", "~": "∼"}

@@ -30,40 +30,29 @@ def score_drift(
         sides.append(("previous", {n: _as_one_window(columns[n], p) for n, p in previous.items() if n in columns}))
     evidence = Evidence(scope, "score_drift" if segment is None else "segments", n_tests * len(sides))
     results: list[Result] = []
+    classes = predicts_classes(scope.model)
     for against, side in sides:
-        if SCORE in side and SCORE in current:
-            results += compare_column(
-                scope,
-                side[SCORE],
-                current[SCORE],
-                check=Check.SCORE_DRIFT,
-                feature=None,
-                segment=segment,
-                metrics=scope.model.drift.numeric,
-                warn=scope.model.score.warn,
-                alert=scope.model.score.alert,
-                evidence=evidence,
-                against=against,
-            )
-        if DECISION in side and DECISION in current and predicts_classes(scope.model):
-            results += compare_column(
-                scope,
-                side[DECISION],
-                current[DECISION],
-                check=Check.SCORE_DRIFT,
-                feature=DECISION,
-                segment=segment,
-                metrics=scope.model.drift.categorical,
-                warn=scope.model.score.warn,
-                alert=scope.model.score.alert,
-                evidence=evidence,
-                against=against,
-            )
-        elif DECISION in side and DECISION in current:
-            results.append(
-                _decision_rate(
-                    scope, side[DECISION], current[DECISION], segment=segment, evidence=evidence, against=against
+        there = [name for name in (SCORE, DECISION) if name in side and name in current]
+        for name in there:
+            if name == DECISION and not classes:
+                results.append(
+                    _decision_rate(
+                        scope, side[name], current[name], segment=segment, evidence=evidence, against=against
+                    )
                 )
+                continue
+            results += compare_column(
+                scope,
+                side[name],
+                current[name],
+                check=Check.SCORE_DRIFT,
+                feature=None if name == SCORE else name,
+                segment=segment,
+                metrics=scope.model.drift.numeric if name == SCORE else scope.model.drift.categorical,
+                warn=scope.model.score.warn,
+                alert=scope.model.score.alert,
+                evidence=evidence,
+                against=against,
             )
     return results
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, PrivateAttr, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from monitor.config.alerts import AlertsConfig
 from monitor.config.baselines import RangeBaseline
@@ -41,17 +40,10 @@ class Config(Block):
     worker: WorkerConfig = WorkerConfig()
     """The daemon."""
 
-    _base_dir: Path = PrivateAttr(default=Path())
-
     @property
     def zone(self) -> ZoneInfo:
         """The zone in which windows are cut."""
         return ZoneInfo(self.timezone)
-
-    @property
-    def base_dir(self) -> Path:
-        """The folder of the config file: what relative paths in it start from."""
-        return self._base_dir
 
     @model_validator(mode="before")
     @classmethod

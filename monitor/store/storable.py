@@ -22,7 +22,6 @@ from sqlalchemy import JSON, DateTime, Double, Text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-_TEXT_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 _KEY_LENGTH = 200
 
 
