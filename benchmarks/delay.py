@@ -7,32 +7,33 @@ window of a given age is corrected.  ``make delay`` measures, and writes the tab
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property, reduce
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from benchmarks.measured import Measured
 from detectors.corrected import corrected
 from detectors.delay import DelayLaw, learn
-from detectors.delay_change import delay_change
+from detectors.delay_change import SURE
 from detectors.delay_counts import DelayCounts, age_edges, count_delays, merge
 from detectors.posterior import Landed
 from detectors.profiles import FloatArray, IntArray
+from monitor.config.labels import DelayChangeLimits
+from monitor.delays import lateness_of
+from monitor.models import Window
 
 DAY = 86400.0
 HORIZON = 120.0
 EDGES = age_edges(HORIZON * DAY)
-DOCS = Path(__file__).parents[1] / "docs" / "labels.md"
-MARKS = ("<!-- delay: begin -->", "<!-- delay: end -->")
+TABLE = Measured("benchmarks.delay", "delay", {"histories": 10, "targets": 30, "seed": 0})
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ LAWS: dict[str, Delays] = {
 }
 SHARES = (0.1, 0.3, 0.6)
 NOW = 150.0
+START = datetime(2026, 1, 5, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -251,15 +253,21 @@ def run(
         days = np.array([day for day in np.arange(NOW - 148, NOW) if day != NOW - age])
         windows = [delays(rows(rng, law, days=np.array([day]), per_day=per_day, world=world)) for day in days]
         learned = learn(reduce(merge, windows), windows=windows, times=list(days), target=NOW - age)
-        recent = reduce(merge, windows[-30:])
-        older = windows[:-30]
-        change = delay_change(recent, learn(reduce(merge, older), windows=older))
         outcome.histories += 1
-        outcome.drift_told += change is not None and change.p_value < 0.01 and abs(math.log(change.factor)) > 0.1
+        outcome.drift_told += is_told_as_drifting(days, windows)
         for _ in range(targets):
             part = rows(rng, law, days=np.array([NOW - age]), per_day=per_day, world=world)
             trial(outcome, part, learned, oracle, age=age, world=world)
     return age, outcome
+
+
+def is_told_as_drifting(days: FloatArray, windows: list[DelayCounts]) -> bool:
+    """Whether the service would say at ``NOW`` that labels take longer (or shorter) than before."""
+    cut = [Window(START + timedelta(days=float(day)), START + timedelta(days=float(day) + 1)) for day in days]
+    change = lateness_of(list(zip(cut, windows, strict=True)), now=START + timedelta(days=NOW))
+    if change is None:
+        return False
+    return change.p_value <= SURE and abs(math.log(change.factor)) >= math.log1p(DelayChangeLimits().warn)
 
 
 class Line(NamedTuple):
@@ -330,45 +338,16 @@ def table(
     return "\n".join([*head, *(line.text for line in lines), "", total])
 
 
-def into(page: str, told: str, *, histories: int, targets: int, seed: int) -> str:
-    """The page with its measured table between the marks replaced.
-
-    Raises
-    ------
-    ValueError
-        The page lacks the marks.
-    """
-    before, found, rest = page.partition(MARKS[0])
-    _, ended, after = rest.partition(MARKS[1])
-    if not found or not ended:
-        raise ValueError(f"expected a page with {MARKS[0]} and {MARKS[1]}")
-    said = (
-        f"Measured {datetime.now(UTC):%Y-%m-%d} with `make delay` (seed {seed}): {histories * targets} windows of "
-        f"3,000 predictions a line, from {histories} histories."
-    )
-    return f"{before}{MARKS[0]}\n{said}\n\n{told}\n{MARKS[1]}{after}"
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--histories", type=int, default=10)
-    parser.add_argument("--targets", type=int, default=30)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = TABLE.parser(__doc__)
     parser.add_argument("--slow", type=float, nargs="*", default=[1.0], help="labels take so many times as long")
     parser.add_argument("--law", choices=list(LAWS), action="append")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--write", action="store_true", help=f"put the table into {DOCS.name}")
     asked = parser.parse_args()
     worlds = tuple(replace(world, slow=slow) for world in WORLDS for slow in asked.slow)
-    told = table(
-        histories=asked.histories, targets=asked.targets, laws=asked.law, worlds=worlds, seed=asked.seed,
-        processes=asked.processes,
-    )  # fmt: skip
-    if asked.write:
-        page = into(
-            DOCS.read_text(encoding="utf-8"), told, histories=asked.histories, targets=asked.targets, seed=asked.seed
-        )
-        DOCS.write_text(page, encoding="utf-8")
+    told = table(**TABLE.options(asked), laws=asked.law, worlds=worlds, processes=asked.processes)
+    n = asked.histories * asked.targets
+    TABLE.keep(told, asked, said=f"{n} windows of 3,000 predictions a line, from {asked.histories} histories.")
 
 
 if __name__ == "__main__":

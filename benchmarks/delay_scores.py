@@ -6,14 +6,13 @@ docs/labels.md.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import reduce
 
 import numpy as np
 
-from benchmarks.delay import DOCS, LAWS, NOW, SHARES, WORLD, Rows, World, age_of, delays, landed, rows, true_law
+from benchmarks.delay import LAWS, NOW, SHARES, WORLD, Rows, World, age_of, delays, landed, rows, true_law
+from benchmarks.measured import Measured
 from detectors.classification import Measure, performance
 from detectors.corrected import fit
 from detectors.corrected_scores import SCORE_METRICS, corrected_scores
@@ -22,7 +21,7 @@ from detectors.delay_counts import merge
 from detectors.profiles import IntArray
 from detectors.score_labels import ScoreLabelCounter, ScoreLabels
 
-MARKS = ("<!-- delay scores: begin -->", "<!-- delay scores: end -->")
+TABLE = Measured("benchmarks.delay_scores", "delay scores", {"histories": 10, "targets": 30, "seed": 0})
 METRICS = tuple(SCORE_METRICS)
 
 
@@ -115,38 +114,14 @@ def _cell(out: Outcome) -> str:
     return f"{out.held / out.trials:.0%} · {width:.2f} · {error:.2f}"
 
 
-def into(page: str, told: str, *, histories: int, targets: int, seed: int) -> str:
-    """The page with its measured table between the marks replaced.
-
-    Raises
-    ------
-    ValueError
-        The page lacks the marks.
-    """
-    before, found, rest = page.partition(MARKS[0])
-    _, ended, after = rest.partition(MARKS[1])
-    if not found or not ended:
-        raise ValueError(f"expected a page with {MARKS[0]} and {MARKS[1]}")
+def main() -> None:
+    asked = TABLE.parser(__doc__).parse_args()
+    told = table(**TABLE.options(asked))
     said = (
-        f"Measured {datetime.now(UTC):%Y-%m-%d} with `python -m benchmarks.delay_scores --histories {histories} "
-        f"--targets {targets} --seed {seed}`: {histories * targets} windows of 3,000 predictions a line.\n"
+        f"{asked.histories * asked.targets} windows of 3,000 predictions a line.\n"
         "A cell is the coverage of the 90 % interval · its width ÷ ideal · error ÷ that of labelled-only."
     )
-    return f"{before}{MARKS[0]}\n{said}\n\n{told}\n{MARKS[1]}{after}"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--histories", type=int, default=10)
-    parser.add_argument("--targets", type=int, default=30)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--write", action="store_true", help=f"put the table into {DOCS.name}")
-    asked = parser.parse_args()
-    told = table(histories=asked.histories, targets=asked.targets, seed=asked.seed)
-    if asked.write:
-        page = DOCS.read_text(encoding="utf-8")
-        page = into(page, told, histories=asked.histories, targets=asked.targets, seed=asked.seed)
-        DOCS.write_text(page, encoding="utf-8")
+    TABLE.keep(told, asked, said=said)
 
 
 if __name__ == "__main__":

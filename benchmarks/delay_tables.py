@@ -6,15 +6,14 @@ docs/labels.md.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from functools import reduce
 
 import numpy as np
 
-from benchmarks.delay import DOCS, LAWS, NOW, SHARES, WORLD, Rows, World, age_of, delays, landed, rows, true_law
+from benchmarks.delay import LAWS, NOW, SHARES, WORLD, Rows, World, age_of, delays, landed, rows, true_law
 from benchmarks.delay_scores import Outcome, counted, strata_of
+from benchmarks.measured import Measured
 from detectors.classification import Measure, Reliability, ThresholdRow, reliability_curve, threshold_table
 from detectors.corrected import fit
 from detectors.corrected_scores import expect
@@ -22,7 +21,7 @@ from detectors.corrected_tables import Tables, corrected_tables
 from detectors.delay import DelayLaw, learn
 from detectors.delay_counts import merge
 
-MARKS = ("<!-- delay tables: begin -->", "<!-- delay tables: end -->")
+TABLE = Measured("benchmarks.delay_tables", "delay tables", {"histories": 4, "targets": 30, "seed": 0})
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6)
 MEASURES = ("precision", "recall", "f1", "specificity")
 COLUMNS = (*MEASURES, "reliability", "confusion")
@@ -143,39 +142,15 @@ def _cell(out: Outcome) -> str:
     return f"{out.held / out.trials:.0%} · {width:.2f} · {error:.2f}"
 
 
-def into(page: str, told: str, *, histories: int, targets: int, seed: int) -> str:
-    """The page with its measured table between the marks replaced.
-
-    Raises
-    ------
-    ValueError
-        The page lacks the marks.
-    """
-    before, found, rest = page.partition(MARKS[0])
-    _, ended, after = rest.partition(MARKS[1])
-    if not found or not ended:
-        raise ValueError(f"expected a page with {MARKS[0]} and {MARKS[1]}")
+def main() -> None:
+    asked = TABLE.parser(__doc__).parse_args()
+    told = table(**TABLE.options(asked))
     said = (
-        f"Measured {datetime.now(UTC):%Y-%m-%d} with `python -m benchmarks.delay_tables --histories {histories} "
-        f"--targets {targets} --seed {seed}`: {histories * targets} windows of 3,000 predictions a line, thresholds "
+        f"{asked.histories * asked.targets} windows of 3,000 predictions a line, thresholds "
         f"{', '.join(map(str, THRESHOLDS))}.\n"
         "A cell is the coverage of the 90 % intervals · their width ÷ ideal · error ÷ that of labelled-only."
     )
-    return f"{before}{MARKS[0]}\n{said}\n\n{told}\n{MARKS[1]}{after}"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--histories", type=int, default=4)
-    parser.add_argument("--targets", type=int, default=30)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--write", action="store_true", help=f"put the table into {DOCS.name}")
-    asked = parser.parse_args()
-    told = table(histories=asked.histories, targets=asked.targets, seed=asked.seed)
-    if asked.write:
-        page = DOCS.read_text(encoding="utf-8")
-        page = into(page, told, histories=asked.histories, targets=asked.targets, seed=asked.seed)
-        DOCS.write_text(page, encoding="utf-8")
+    TABLE.keep(told, asked, said=said)
 
 
 if __name__ == "__main__":

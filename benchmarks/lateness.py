@@ -1,183 +1,235 @@
-"""How often ``label_delay`` is raised for nothing, and how soon labels that come later are told.
+"""How often ``label_delay`` and ``label_outage`` are told for nothing, and how soon when there is a reason.
 
-A log of daily windows is looked at every other day for months, as the service does: the windows of the last weeks, each
-as far as its labels have landed by then.  Worlds differ in volume and in how labels land.  ``make delay`` measures, and
-writes the table to docs/labels.md.
+A log of daily windows is looked at each midnight for months, as the service does: windows as far as their labels had
+landed when they were last counted, the newest landing, and what earlier looks have said.  ``make delay`` measures, and
+writes the table to docs/labels.md; the worlds are in `benchmarks/late_worlds.py`.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.delay import DOCS
-from detectors.delay_counts import DelayCounts, age_edges, count_delays, known_by
-from monitor.config.labels import DelayChangeLimits
-from monitor.delays import CHANCE, lateness_of
-from monitor.models import Window
+from benchmarks.late_worlds import WORLDS, Change, Log, World, daily, irregular, monthly, on_weekdays, steady, weekly
+from benchmarks.measured import Measured
+from detectors.delay import learn
+from detectors.delay_counts import DelayCounts, merge
+from monitor.checks import Scope
+from monitor.config import ModelConfig
+from monitor.delays import DELAY, LOOKED_BACK, OUTAGE, delay_findings
+from monitor.models import Result, Verdict, Window
 
-DAY = 86400.0
+TABLE = Measured("benchmarks.lateness", "lateness", {"months": 12, "runs": 3, "seed": 21})
 START = datetime(2026, 1, 5, tzinfo=UTC)
-MATURE = 20
-"""``labels.delay`` in days; windows are looked back at for as long and 28 days more, as the service does."""
-MEMORY = MATURE + 28
-EDGES = age_edges((MATURE + 1) * DAY)
 MONTH = 30
-EVERY = 2
-VOLUMES = (100, 1000, 10_000)
-LANDINGS = ("steady", "weekdays", "weekly", "uneven pace")
-CHANGES = ("delays doubled", "positives 3 days later", "weekly batches begin")
-WATCHED = 28
+KNOWN = 112
+"""Days of a log before something changes in it."""
+WATCHED = 42
 """Days after a change in which it is looked for."""
-MARKS = ("<!-- lateness: begin -->", "<!-- lateness: end -->")
+VOLUMES = (100, 1000)
+CHANGES = ("doubled", "positives +3 d", "high scores doubled", "+2 % a day", "weekly batches begin")
+STRATA = ("a low score", "a high score")
+TOLD = (Verdict.WARN, Verdict.ALERT)
 
 
-@dataclass(frozen=True)
-class Log:
-    """Predictions a day and how their labels land; a fifth are positive, known after 4 days on average, others 6."""
+class Watch:
+    """Looks at one log, day by day."""
 
-    per_day: int
-    landing: str
-    change: str | None = None
-    since: int = 0
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._model = ModelConfig.model_validate(
+            {"table": "t", "time": "at", "labels": {"delay": f"{log.world.mature}d"}}
+        )
+        self._counted = list(_counted_at(log.world.mature))
+        self._looks: list[Result] = []
 
-    def window(self, rng: np.random.Generator, day: int) -> DelayCounts:
-        """All delays of one day's predictions, however late."""
-        made = day + np.sort(rng.random(self.per_day))
-        label = (rng.random(self.per_day) < 0.2).astype(np.float64)
-        delay = rng.exponential(1.0, self.per_day) * np.where(label == 1, 4.0, 6.0)
-        landing, changed = self.landing, self.change is not None and day >= self.since
-        if landing == "uneven pace":
-            delay *= math.exp(0.15 * rng.normal())
-        if changed and self.change == "delays doubled":
-            delay *= 2
-        if changed and self.change == "positives 3 days later":
-            delay += 3.0 * label
-        due = made + delay
-        if self.change == "weekly batches begin":
-            due = np.where(due >= self.since, np.ceil(due / 7) * 7, due)
-        elif landing == "weekly":
-            due = np.ceil(due / 7) * 7
-        elif landing == "weekdays":
-            due = np.where(due % 7 >= 5, np.ceil(due / 7) * 7, due)
-        ages = np.full(self.per_day, 2 * EDGES[-1])
-        return count_delays((due - made) * DAY, label, ages, edges=EDGES, mature=MATURE * DAY)
+    def look(self, now: int) -> dict[str, Verdict]:
+        """What is said at midnight before day ``now`` of either finding."""
+        mature, at = self._log.world.mature, START + timedelta(days=now)
+        first = max(0, now - 1 - mature - LOOKED_BACK.days)
+        windows = [(_day(day), self._seen(day, now)) for day in range(first, now - 1)]
+        recent = [counts for _, counts in windows[-(mature + 28) :]]
+        newest = self._log.newest(now)
+        found = delay_findings(
+            Scope("model", self._model, _day(now - 1), 0),
+            learn(reduce(merge, recent)) if recent else None,
+            windows,
+            newest=None if newest is None else START + timedelta(days=newest),
+            now=at,
+            history=self._looks,
+            strata=STRATA,
+        )
+        self._looks = [*self._looks[-300:], *(each for each in found if each.metric == OUTAGE)]
+        return {each.metric: each.verdict for each in found}
 
-
-class Look(NamedTuple):
-    """What one look at a log said: the finding, or that there is none."""
-
-    told: bool
-    factor: float
+    def _seen(self, day: int, now: int) -> DelayCounts:
+        age = max(age for age in self._counted if age <= now - day - 1)
+        counted = START + timedelta(days=day + 1 + age)
+        return replace(self._log.window(day, day + 1 + age), as_of=counted.timestamp())
 
 
-def look(windows: dict[int, DelayCounts], now: int) -> Look:
-    """``label_delay`` at midnight before day ``now``."""
-    days = range(now - MEMORY, now)
-    known = [(_window(day), known_by(windows[day], (now - day - 1) * DAY)) for day in days]
-    change = lateness_of(known, now=START + timedelta(days=now))
-    if change is None:
-        return Look(False, math.nan)
-    told = change.p_value <= CHANCE and abs(math.log(change.factor)) >= math.log1p(DelayChangeLimits().warn)
-    return Look(told, change.factor)
+def _counted_at(mature: int) -> Iterator[int]:
+    """The ages in days at which the service counts a window: when it is a third older, and when it is mature."""
+    last = 0
+    yield last
+    for age in range(1, mature):
+        if age - last >= max(0.25, last / 3):
+            last = age
+            yield age
+    yield mature
 
 
-def _window(day: int) -> Window:
+def _day(day: int) -> Window:
     return Window(START + timedelta(days=day), START + timedelta(days=day + 1))
 
 
-def false_months(log: Log, *, months: int, seed: int) -> int:
-    """In how many of so many months there was a finding, though nothing changed."""
-    rng, windows, found = np.random.default_rng([seed, log.per_day, LANDINGS.index(log.landing)]), {}, 0
-    for month in range(months):
-        first = MEMORY + MONTH * month
-        for day in range(first - MEMORY if month == 0 else first, first + MONTH):
-            windows[day] = log.window(rng, day)
-        found += any(look(windows, now).told for now in range(first + EVERY, first + MONTH + 1, EVERY))
-        windows = {day: counts for day, counts in windows.items() if day >= first + MONTH - MEMORY}
-    return found
+# --- what is measured ------------------------------------------------------------------------------
 
 
-def days_to_tell(log: Log, *, runs: int, seed: int) -> list[int | None]:
-    """How many days after a change it was told first, in each of so many runs; ``None`` where not within WATCHED."""
+class ForNothing(NamedTuple):
+    """In how many months there was a finding for nothing, those of a log's first two months among them."""
+
+    months: int
+    delay: int
+    outage: int
+
+
+def false_months(world: World, *, per_day: int, months: int, seed: int) -> ForNothing:
+    """Logs of a year each, from their first day on."""
+    found = {DELAY: 0, OUTAGE: 0}
+    for year in range(math.ceil(months / 12)):
+        length = min(12, months - 12 * year)
+        rng = np.random.default_rng([seed, year, per_day, *world.name.encode()])
+        watch = Watch(Log(world, rng, per_day=per_day, days=length * MONTH, change=Change()))
+        told = {metric: set[int]() for metric in found}
+        for now in range(2, length * MONTH):
+            for metric, verdict in watch.look(now).items():
+                if verdict in TOLD:
+                    told[metric].add(now // MONTH)
+        found = {metric: n + len(told[metric]) for metric, n in found.items()}
+    return ForNothing(months, found[DELAY], found[OUTAGE])
+
+
+def days_to_tell(world: World, kind: str, *, per_day: int, runs: int, seed: int) -> list[int | None]:
+    """How many days after a change ``label_delay`` was told, in each of so many logs; ``None``: not in ``WATCHED``."""
     found: list[int | None] = []
     for run in range(runs):
-        rng = np.random.default_rng([seed, run, log.per_day, CHANGES.index(log.change or "")])
-        changing = Log(log.per_day, log.landing, log.change, since=MEMORY + run % 7)
-        windows = {day: changing.window(rng, day) for day in range(changing.since + WATCHED)}
-        told = (after for after in range(1, WATCHED + 1) if look(windows, changing.since + after).told)
+        rng = np.random.default_rng([seed, run, per_day, *world.name.encode(), *kind.encode()])
+        since = KNOWN + run % 7
+        watch = Watch(Log(world, rng, per_day=per_day, days=since + WATCHED, change=Change(kind, since)))
+        told = (after for after in range(1, WATCHED) if watch.look(since + after)[DELAY] in TOLD)
         found.append(next(told, None))
     return found
 
 
-def _cell(landing: str, per_day: int, change: str | None, months: int, runs: int, seed: int) -> str:
-    log = Log(per_day, landing, change)
-    if change is None:
-        return f"{false_months(log, months=months, seed=seed)} of {months}"
-    found = days_to_tell(log, runs=runs, seed=seed)
-    told = sorted(day for day in found if day is not None)
+class Stopped(NamedTuple):
+    """Of one outage: days until it was told (``None``: never) and, after labels came back, until it was over; and the
+    days on which ``label_delay`` was told, which nothing has changed of."""
+
+    told: int | None
+    over: int | None
+    delay_told: int
+
+
+def outage(world: World, *, lasts: float, per_day: int, run: int, seed: int) -> Stopped:
+    """Labels stop, and come back all at once after so many days."""
+    rng = np.random.default_rng([seed, run, per_day, *world.name.encode()])
+    since = KNOWN + 28 + run % 7
+    back = math.ceil(since + lasts)
+    log = Log(world, rng, per_day=per_day, days=back + WATCHED, change=Change("stop", since, since + lasts))
+    watch = Watch(log)
+    said = {now: watch.look(now) for now in range(2, back + WATCHED)}
+    told = next((now - since for now in range(since, back + 1) if said[now][OUTAGE] in TOLD), None)
+    over = next((now - back for now in range(back, back + WATCHED) if said[now][OUTAGE] is Verdict.OK), None)
+    return Stopped(told, over, sum(said[now][DELAY] in TOLD for now in range(since, back + WATCHED)))
+
+
+OUTAGES = (
+    (World("steady", landing=steady), 10.0),
+    (World("daily job", landing=daily), 10.0),
+    (World("weekdays", landing=on_weekdays), 10.0),
+    (World("weekly", landing=weekly), 21.0),
+    (World("irregular", landing=irregular), 21.0),
+    (World("monthly", landing=monthly, mature=45), 75.0),
+    (World("daily job, one skipped", landing=daily), 1.4),
+)
+"""How labels land, and for how many days they stop."""
+
+
+# --- tables ----------------------------------------------------------------------------------------
+
+
+def _false(world: World, per_day: int, months: int, seed: int) -> str:
+    found = false_months(world, per_day=per_day, months=months, seed=seed)
+    return f"{found.delay} | {found.outage}"
+
+
+def _told(world: World, kind: str, per_day: int, runs: int, seed: int) -> str:
+    told = sorted(day for day in days_to_tell(world, kind, per_day=per_day, runs=runs, seed=seed) if day is not None)
     return f"{len(told)} of {runs}" + (f", day {told[len(told) // 2]}" if told else "")
 
 
+def _stopped(world: World, lasts: float, runs: int, seed: int) -> str:
+    found = [outage(world, lasts=lasts, per_day=1000, run=run, seed=seed) for run in range(runs)]
+    told = sorted(each.told for each in found if each.told is not None)
+    over = [each.over for each in found if each.told is not None and each.over is not None]
+    after = f"day {told[len(told) // 2]}" if told else "–"
+    return (
+        f"| {world.name} | {lasts:g} d | {len(told)} of {runs} | {after} | {f'day {max(over)}' if over else '–'} "
+        f"| {sum(each.delay_told > 0 for each in found)} of {runs} |"
+    )
+
+
 def table(*, months: int, runs: int, seed: int, processes: int) -> str:
-    """One line for each way of landing and volume, printed as it is measured."""
+    """Both tables, one line for each world and volume, printed as they are measured."""
     head = [
-        "| labels land | predictions a day | months with a finding, nothing changed | "
-        + " | ".join(f"{change}: told" for change in CHANGES)
+        f"| world | predictions a day | `label_delay` for nothing, months of {months} | `label_outage` for nothing | "
+        + " | ".join(CHANGES)
         + " |",
-        "|---|---|---|" + "---|" * len(CHANGES),
+        "|---|---|---|---|" + "---|" * len(CHANGES),
     ]
-    lines = []
     with ProcessPoolExecutor(processes) as pool:
-        asked = [
-            (landing, per_day, [
-                pool.submit(_cell, landing, per_day, change, months, runs, seed)
-                for change in (None, *CHANGES)
-                if not (landing == "weekly" and change == "weekly batches begin")
+        asked: list[tuple[str, list[Future[str]]]] = [
+            (f"| {world.name} | {per_day:,} |", [
+                pool.submit(_false, world, per_day, months, seed),
+                *(pool.submit(_told, world, kind, per_day, runs, seed) for kind in CHANGES),
             ])
-            for landing in LANDINGS
+            for world in WORLDS
             for per_day in VOLUMES
         ]  # fmt: skip
-        for landing, per_day, cells in asked:
-            told = [cell.result() for cell in cells]
-            told += ["–"] * (1 + len(CHANGES) - len(told))
-            lines.append(f"| {landing} | {per_day:,} | " + " | ".join(told) + " |")
-            print(lines[-1], flush=True)
-    return "\n".join([*head, *lines])
+        stops = [pool.submit(_stopped, world, lasts, runs, seed) for world, lasts in OUTAGES]
+        lines = _printed(f"{name} {' | '.join(each.result() for each in cells)} |" for name, cells in asked)
+        ends = _printed(each.result() for each in stops)
+    stopped = ["| labels land | stop for | told | median | over, after they came back | `label_delay` told |",
+               "|---|---|---|---|---|---|"]  # fmt: skip
+    return "\n".join([*head, *lines, "", *stopped, *ends])
 
 
-def into(page: str, told: str, *, months: int, runs: int, seed: int) -> str:
-    """The page with the table between the marks replaced."""
-    before, _, rest = page.partition(MARKS[0])
-    _, ended, after = rest.partition(MARKS[1])
-    if not ended:
-        raise ValueError(f"expected a page with {MARKS[0]} and {MARKS[1]}")
-    said = (
-        f"Measured {datetime.now(UTC):%Y-%m-%d} with `python -m benchmarks.lateness --months {months} --runs {runs} "
-        f"--seed {seed}`: a look every second day; told within {WATCHED} days of the change, and the median day "
-        "of those told."
-    )
-    return f"{before}{MARKS[0]}\n{said}\n\n{told}\n{MARKS[1]}{after}"
+def _printed(lines: Iterator[str]) -> Sequence[str]:
+    kept = []
+    for line in lines:
+        print(line, flush=True)
+        kept.append(line)
+    return kept
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--months", type=int, default=200)
-    parser.add_argument("--runs", type=int, default=14)
-    parser.add_argument("--seed", type=int, default=1)
+    parser = TABLE.parser(__doc__)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--write", action="store_true", help=f"put the table into {DOCS.name}")
     asked = parser.parse_args()
-    told = table(months=asked.months, runs=asked.runs, seed=asked.seed, processes=asked.processes)
-    if asked.write:
-        page = into(DOCS.read_text(encoding="utf-8"), told, months=asked.months, runs=asked.runs, seed=asked.seed)
-        DOCS.write_text(page, encoding="utf-8")
+    told = table(**TABLE.options(asked), processes=asked.processes)
+    said = (
+        f"a look a day, from the first day of each log; told within {WATCHED} days of a change that begins after "
+        f"{KNOWN} days, and the median day of those told."
+    )
+    TABLE.keep(told, asked, said=said)
 
 
 if __name__ == "__main__":

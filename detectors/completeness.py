@@ -70,7 +70,7 @@ def completeness_ahead(
     ahead = (float(when[-1]) + 1.0 if target is None else target) - when[-1]
     odds = np.log((part + 0.5) / (whole - part + 0.5))
     chance = 1 / (part + 0.5) + 1 / (whole - part + 0.5)
-    centre, spread, weight = _forecast(odds, chance, np.diff(when), ahead)
+    centre, spread, weight = _forecast(odds, chance, np.diff(when), ahead, scales=(_GROUPS, _STEPS))
     size = max(round(float(np.median(whole)) if n is None else n), 1)
     return _quantiles(centre, spread, weight, size, level=level)
 
@@ -84,16 +84,21 @@ class Ahead:
     weight: FloatArray
 
     @classmethod
-    def of_next(cls, values: npt.ArrayLike, variances: npt.ArrayLike, *, unlike: float = 1.0) -> Ahead:
-        """What earlier groups, oldest first and one after the other, let expect of the next.
+    def of_next(
+        cls, values: npt.ArrayLike, variances: npt.ArrayLike, *, unlike: float = 1.0, steps: float = 1.0
+    ) -> Ahead:
+        """What earlier groups, oldest first and one after the other, let expect of the one ``steps`` after the last.
 
         Of each a value, such as log-odds or a log pace, and the variance that it has by chance; the law is that of
         :func:`completeness_ahead` without a trend, and for groups that are more alike: ``unlike`` times ``_ALIKE``.
         """
         value = np.asarray(values, dtype=np.float64)
         variance, gaps = np.asarray(variances, dtype=np.float64), np.ones(len(value) - 1)
-        priors = _half_normal(unlike * _ALIKE[0]), _half_normal(unlike * _ALIKE[1])
-        return cls(*_forecast(value, variance, gaps, 1.0, priors=priors, trend=False))
+        scales, middle = (unlike * _ALIKE[0], unlike * _ALIKE[1]), float(value.mean())
+        centre, spread, weight = _forecast(
+            value - middle, variance, gaps, steps, scales=scales, df=_ALIKE_DF, trend=False
+        )
+        return cls(centre + middle, spread, weight)
 
     def below(self, value: float, variance: float) -> float:
         """The probability that the next value, which has this variance by chance, is below ``value``."""
@@ -117,7 +122,7 @@ class Ahead:
 
 # --- the law of groups -------------------------------------------------------------------------------
 
-_SPREADS = np.array([0.01, 0.02, 0.04, 0.08, 0.14, 0.22, 0.32, 0.45, 0.65, 0.9, 1.3, 2.0])
+_SPREADS = np.array([0.01, 0.02, 0.04, 0.08, 0.14, 0.22, 0.32, 0.45, 0.65, 0.9, 1.3, 2.0, 3.2, 5.0])
 _BOUNDS = np.concatenate([[0.0], np.sqrt(_SPREADS[:-1] * _SPREADS[1:]), [np.inf]])
 _SLOPES = np.array([0.0, 0.01, 0.03, 0.1])
 _OF_SLOPES = np.array([0.55, 0.15, 0.15, 0.15])
@@ -125,16 +130,13 @@ _GROUPS, _STEPS = 0.5, 0.3
 """Scales of the half-Cauchy priors: that odds differ between groups by a factor of e^0.5, and move by e^0.3 a group, is
 nothing unheard of."""
 _ALIKE = (0.1, 0.05)
-"""The same of weeks of one log at the same age, and half-normal: odds do not differ by a factor of e^0.4."""
+_ALIKE_DF = 4.0
+"""The same of weeks of one log at the same age, and half-t: that odds differ by e^0.5 is rare, and no wonder."""
 
 
-def _half_cauchy(scale: float) -> FloatArray:
-    """The prior mass of each of ``_SPREADS``, as the middles of spans."""
-    return np.asarray(np.diff(2 / np.pi * np.arctan(_BOUNDS / scale)), dtype=np.float64)
-
-
-def _half_normal(scale: float) -> FloatArray:
-    return np.asarray(np.diff(scipy.special.erf(_BOUNDS / scale / np.sqrt(2))), dtype=np.float64)
+def _half_t(scale: float, df: float) -> FloatArray:
+    """The prior mass of each of ``_SPREADS``, as the middles of spans: Student's, without its negative half."""
+    return np.asarray(np.diff(2 * scipy.special.stdtr(df, _BOUNDS / scale)), dtype=np.float64)
 
 
 def _forecast(
@@ -143,13 +145,14 @@ def _forecast(
     gaps: FloatArray,
     ahead: float,
     *,
-    priors: tuple[FloatArray, FloatArray] | None = None,
+    scales: tuple[float, float],
+    df: float = 1.0,
     trend: bool = True,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Mean and standard deviation of the next log-odds at each point of the grid, and the point's weight."""
     possible, of_slopes = (_SLOPES, _OF_SLOPES) if trend else (np.zeros(1), np.ones(1))
     groups, steps, slopes = (part.ravel() for part in np.meshgrid(_SPREADS**2, _SPREADS**2, possible**2, indexing="ij"))
-    of_groups, of_steps = priors or (_half_cauchy(_GROUPS), _half_cauchy(_STEPS))
+    of_groups, of_steps = (_half_t(scale, df) for scale in scales)
     prior = of_groups[:, None, None] * of_steps[None, :, None] * of_slopes
     log_weight = np.log(np.maximum(prior, 1e-300)).ravel()
     level, slope = np.zeros_like(groups), np.zeros_like(groups)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
+from itertools import pairwise
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -43,8 +44,8 @@ from monitor import performance as judging
 from monitor.checks import Scope
 from monitor.config import ModelConfig, RollingBaseline
 from monitor.delay_history import History, history
+from monitor.delays import LOOKED_BACK, MOST_WEEKS, OUTAGE, delay_findings, labels_expected
 from monitor.delays import METRICS as FINDINGS
-from monitor.delays import OUTAGE, delay_findings, labels_expected
 from monitor.label_tasks import column_of, label_name
 from monitor.models import DECISION, SCORE, Baseline, Check, Result, Roles, StoredProfile, Verdict, Window
 from monitor.sources import LABEL_TIME, NEVER, Source
@@ -104,6 +105,16 @@ class Grid:
     @property
     def decisions(self) -> npt.NDArray[np.int64]:
         return np.repeat(np.arange(3), self.n_spans)
+
+    @property
+    def names(self) -> list[str]:
+        """What predictions of each stratum have; nothing where strata are parts of the window."""
+        if not len(self.score_edges):
+            return []
+        cuts = [f"{cut:.3g}" for cut in self.score_edges]
+        spans = [f"a score below {cuts[0]}", *(f"a score from {a} to {b}" for a, b in pairwise(cuts))]
+        spans += [f"a score from {cuts[-1]} on", "no score"]
+        return [f"{span}{decided}" for decided in (", decision no", ", decision yes", "") for span in spans]
 
     def strata(
         self, scores: npt.NDArray[np.float64], decisions: npt.NDArray[np.int8], slots: npt.NDArray[np.int32]
@@ -766,11 +777,21 @@ def _coarse(landed: Landed, step: int = 4) -> Landed:
 
 
 def _findings(scope: Scope, counted: Counted, known: Known, *, store: Store, now: datetime) -> list[Result]:
-    return findings(scope, counted.landed[None], known.lateness, store=store, newest=known.newest_landing, now=now)
+    late = known.lateness
+    return findings(
+        scope, counted.landed[None], late, grid=known.grid, store=store, newest=known.newest_landing, now=now
+    )
 
 
 def findings(
-    scope: Scope, landed: Landed, late: Lateness | None, *, store: Store, newest: datetime | None, now: datetime
+    scope: Scope,
+    landed: Landed,
+    late: Lateness | None,
+    *,
+    grid: Grid,
+    store: Store,
+    newest: datetime | None,
+    now: datetime,
 ) -> list[Result]:
     """Whether labels come as they used to, said once, when the window is first looked at: it is about that moment.
 
@@ -789,23 +810,34 @@ def findings(
             for each in stored
             if each.metric in FINDINGS and each.window == scope.window
         ]
-    history = store.results(
-        scope.name,
-        metric=OUTAGE,
-        feature=feature,
-        start=scope.window.start - 60 * scope.window.length,
-        end=scope.window.start,
-    )
+    window = scope.window
+    start = _first_watched(scope.model, window)
+    earlier = max(start, window.start - MOST_LOOKS * window.length)
+    seen = history(
+        store, scope.name, column_of(scope.model, DELAYS), start=start, now=now, alike=_no_delays(grid),
+        leave_out=window, most=WATCHED,
+    ).get(None)  # fmt: skip
     found = delay_findings(
         scope,
-        landed,
         None if late is None else late.law,
-        [] if late is None else late.windows,
+        [] if seen is None else seen.windows,
         newest=newest,
         now=now,
-        history=history,
+        history=store.results(scope.name, metric=OUTAGE, feature=feature, start=earlier, end=window.start),
+        strata=grid.names,
     )
     return [replace(each, feature=feature) for each in found]
+
+
+def _first_watched(model: ModelConfig, window: Window) -> datetime:
+    delay = model.labels.delay if model.labels is not None else timedelta(0)
+    return window.start - delay - max(LOOKED_BACK, (MOST_WEEKS + 1) * window.length)
+
+
+WATCHED = 200
+"""Groups of windows at most in which changes of delay are looked for: those of days stay days."""
+MOST_LOOKS = 400
+"""Windows at most whose looks for an outage say what is usual."""
 
 
 def _curves(

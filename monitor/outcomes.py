@@ -408,7 +408,7 @@ def look(
     grid = _grid(model, window)
     lateness = late.lateness(store, scope.name, model, baseline=baseline, window=window, now=now, grid=grid)
     results = [_said(counted.outcomes, each) for each in results]
-    results += late.findings(scope, _landed(counted), lateness, store=store, newest=newest, now=now)
+    results += late.findings(scope, _landed(counted), lateness, grid=grid, store=store, newest=newest, now=now)
     column = column_of(model, OUTCOMES)
     kept = [StoredProfile(scope.name, window, column, _thin(c), segment) for segment, c in counted.outcomes.items()]
     kept.append(StoredProfile(scope.name, window, column_of(model, late.DELAYS), counted.delays))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
+import re
+from typing import Any
 
-from benchmarks import data, table
+import pyarrow as pa
+import pytest
+
+from benchmarks import data, delay, delay_scores, delay_tables, lateness, table
+from benchmarks.measured import DOCS, Measured
 
 RUNS = [
     {"job": "floor_parquet", "rows": 1_000_000, "seconds": 0.2, "peak_mb": 500.0},
@@ -47,3 +52,24 @@ def test_the_same_rows_are_made_each_time_however_many_follow():
     assert few.schema.field("n03").type == pa.int64()
     assert few.column("n00").null_count > 0
     assert few.column("n01").null_count == 0
+
+
+def test_a_measured_table_goes_between_its_marks_with_the_command_that_made_it() -> None:
+    table = Measured("benchmarks.some", "some table", {"runs": 3, "seed": 0})
+    page = "above\n<!-- some table: begin -->\nold\n<!-- some table: end -->\nbelow\n"
+    asked = table.options(table.parser("doc").parse_args(["--runs", "5"]))
+    written = table.into(page, "| new |", asked=asked, said="so many runs.")
+    assert re.fullmatch(
+        r"above\n<!-- some table: begin -->\nMeasured \d{4}-\d\d-\d\d with `python -m benchmarks.some --runs 5 --seed 0`: "
+        r"so many runs.\n\n\| new \|\n<!-- some table: end -->\nbelow\n",
+        written,
+    )
+    with pytest.raises(ValueError, match="expected a page"):
+        table.into("nothing", "| new |", asked=asked, said="")
+
+
+@pytest.mark.parametrize("module", [delay, delay_scores, delay_tables, lateness])
+def test_each_measured_table_has_its_place_in_the_docs(module: Any) -> None:
+    assert module.TABLE.module == module.__name__
+    asked = module.TABLE.options(module.TABLE.parser("").parse_args([]))
+    assert module.TABLE.into(DOCS.read_text(encoding="utf-8"), "| new |", asked=asked, said="")

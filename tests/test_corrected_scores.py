@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.delay import LAWS, NOW, delays, landed, rows
-from benchmarks.delay_scores import METRICS, counted, into, run, strata_of
+from benchmarks.delay_scores import METRICS, counted, run, strata_of
 from detectors.calibration import Calibrator
 from detectors.classification import ScoreLabelCounter, ScoreLabels, performance
 from detectors.corrected import fit, mean_worth
@@ -232,14 +232,3 @@ def test_scores_that_came_to_mean_something_else_are_seen_as_labels_land() -> No
     for name, realized in performance(counts_of(list(scores), list(truth)), METRICS).items():
         assert found[name].low is not None
         assert found[name].low <= realized.value <= found[name].high, name
-
-
-def test_the_table_goes_between_the_marks_of_the_page() -> None:
-    page = "above\n<!-- delay scores: begin -->\nold\n<!-- delay scores: end -->\nbelow\n"
-    written = into(page, "| new |", histories=1, targets=2, seed=3)
-    assert "old" not in written
-    assert "| new |" in written
-    assert written.startswith("above\n")
-    assert written.endswith("below\n")
-    with pytest.raises(ValueError, match="expected a page"):
-        into("nothing", "| new |", histories=1, targets=2, seed=3)

@@ -13,7 +13,7 @@ from test_undefined import counted as case_of
 
 from benchmarks.delay import LAWS, NOW, WORLD, landed, rows, true_law
 from benchmarks.delay_scores import counted, strata_of
-from benchmarks.delay_tables import COLUMNS, into, run
+from benchmarks.delay_tables import COLUMNS, run
 from detectors.bounds import thresholds_with_never_labelled, with_never_labelled
 from detectors.classification import ScoreLabels, performance, reliability_curve, threshold_table
 from detectors.corrected import fit, measure
@@ -207,13 +207,3 @@ def test_where_some_can_never_be_labelled_the_corrected_table_holds_bounds() -> 
     [row] = thresholds_with_never_labelled(corrected_thresholds(table, seen, [0.3]), seen, never, table=table)
     plain = with_never_labelled(performance(seen, ["recall"]), seen, never, threshold=0.3)["recall"]
     assert row.recall.bounds == pytest.approx(plain.bounds, abs=1e-9)
-
-
-def test_the_table_goes_between_the_marks_of_the_page() -> None:
-    page = "above\n<!-- delay tables: begin -->\nold\n<!-- delay tables: end -->\nbelow\n"
-    written = into(page, "| new |", histories=1, targets=2, seed=3)
-    assert "\nold\n" not in written
-    assert written.startswith("above\n")
-    assert "| new |" in written
-    with pytest.raises(ValueError, match="expected a page"):
-        into("nothing", "| new |", histories=1, targets=2, seed=3)

@@ -110,4 +110,15 @@ def test_nothing_is_said_of_labels_before_the_log_began() -> None:
     nothing = Landed(np.array([3600.0]), np.zeros((1, 1), np.int64), np.zeros((1, 1, 2), np.int64), np.array([2]))
     before = cast("Any", SimpleNamespace(window=log.window(2)))
     for each in (None, late):
-        assert findings(before, nothing, each, store=cast("Any", None), newest=START, now=START + 40 * DAY) == []
+        assert (
+            findings(
+                before,
+                nothing,
+                each,
+                grid=cast("Any", None),
+                store=cast("Any", None),
+                newest=START,
+                now=START + 40 * DAY,
+            )
+            == []
+        )
