@@ -40,8 +40,10 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/monitor demo
 
+# Two at a time, and whole files, as what the tests of a file share is made once. Among the slow ones are measurements,
+# which want the machine to themselves.
 test: $(READY)
-	$(BIN)/pytest -m "not slow"
+	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
 test-all: $(READY)
 	$(BIN)/pytest
