@@ -1,17 +1,24 @@
-"""Do the ids of labels and predictions match?  Labels that no prediction asked for are counted, shown, and no error."""
+"""Do the ids of labels and predictions match, and is ``labels.delay`` long enough?
+
+Labels that no prediction asked for, and those that come when their window counts as mature, are counted, shown, and no
+error.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from statistics import median
 from typing import Any
 
+import numpy as np
 import structlog
 
 from detectors.intervals import wilson
 from monitor.checks import Scope
+from monitor.config_types import format_duration
 from monitor.incidents import LABELS as SERIES
 from monitor.label_tasks import column_of
 from monitor.models import Check, Result, Verdict
@@ -21,6 +28,7 @@ from monitor.store import Store
 log = structlog.get_logger()
 
 UNMATCHED = "label_unmatched"
+AFTER_DELAY = "label_after_delay"
 AT_LEAST = timedelta(days=30)
 """Predictions are looked for this far back, or three times as far as labels usually take."""
 HISTORY = 60
@@ -28,6 +36,11 @@ HISTORY = 60
 MIN_HISTORY = 3
 NEARLY_ALL = 0.9
 """Where more than these have no prediction, ids do not match, however usual that is."""
+MATURE_SHARE = 0.95
+"""Where fewer than these land within ``labels.delay``, a value that is called mature is not."""
+MIN_LANDED, MIN_WINDOWS = 20, 7
+"""Labels of a window that say something about it, and such windows that say what is usual: a correction of many labels
+on one day does not."""
 FEW_ROWS = 2_000_000
 """Predictions of a source that cannot find them by their key, that are read for it without being asked to."""
 
@@ -35,48 +48,55 @@ FEW_ROWS = 2_000_000
 def beside(
     results: Sequence[Result], scope: Scope, *, source: Source, store: Store, n_rows: int, now: datetime
 ) -> list[Result]:
-    """The results of one label, and how many of the labels that landed in the window have no prediction.
+    """The results of one label, and of those that landed in the window: how many have no prediction, how old are they?
 
     Looked at once, when the window is first looked at; the number is noted beside the other oddities of labels too.
     ``n_rows`` are the window's predictions: where many would have to be read, nothing is looked up unless asked for.
     """
     found = _known(scope, store) if scope.revision else _looked_up(scope, source, store, n_rows=n_rows, now=now)
-    if found is None:
+    if not found:
         return list(results)
+    unmatched = found[0]
     first = next((r for r in results if r.check is Check.PERFORMANCE and r.segment is None), None)
-    noted = found.detail.get("n_unmatched", 0)
+    noted = unmatched.detail.get("n_unmatched", 0)
     if first is not None and noted:
-        odd = {**first.detail.get("labels", {}), "without_prediction": noted, "looked_up": found.detail["n_checked"]}
-        first.detail["labels"] = odd
-    return [*results, found]
+        odd = {**first.detail.get("labels", {}), "without_prediction": noted}
+        first.detail["labels"] = {**odd, "looked_up": unmatched.detail["n_checked"]}
+    return [*results, *found]
 
 
-def _known(scope: Scope, store: Store) -> Result | None:
+def _known(scope: Scope, store: Store) -> list[Result]:
     feature, span = column_of(scope.model, SERIES), scope.window
-    stored = store.results(scope.name, metric=UNMATCHED, feature=feature, start=span.start, end=span.end)
-    found = next((each for each in stored if each.window == span), None)
-    return None if found is None else replace(found, revision=scope.revision)
+    stored = [
+        each
+        for metric in (UNMATCHED, AFTER_DELAY)
+        for each in store.results(scope.name, metric=metric, feature=feature, start=span.start, end=span.end)
+    ]
+    return [replace(each, revision=scope.revision) for each in stored if each.window == span]
 
 
-def _looked_up(scope: Scope, source: Source, store: Store, *, n_rows: int, now: datetime) -> Result | None:
+def _looked_up(scope: Scope, source: Source, store: Store, *, n_rows: int, now: datetime) -> list[Result]:
     labels, window = scope.model.labels, scope.window
     if labels is None or labels.unmatched is None:
-        return None
+        return []
     reach = max(AT_LEAST, 3 * (labels.delay + window.length))
     asked = "unmatched" in labels.model_fields_set
     try:
         if not (asked or n_rows * (reach / window.length) <= FEW_ROWS or source.finds_by_key(scope.model)):
-            return None
+            return []
         seen = source.unmatched_labels(scope.model, window, reach=reach, now=now)
     except SourceError as error:  # what labels say of the predictions that they match is worth more than this
         log.warning("labels_not_looked_up", model=scope.name, reason=error.public)
-        return None
+        return []
     if seen is None:
-        return None
+        return []
     feature = column_of(scope.model, SERIES)
     since = window.start - max(HISTORY * window.length, labels.delay + window.length)
-    before = store.results(scope.name, metric=UNMATCHED, feature=feature, start=since, end=window.start)
-    return replace(judge(scope, seen, before), feature=feature)
+    before, ages = (
+        store.results(scope.name, metric=metric, feature=feature, start=since, end=window.start)
+        for metric in (UNMATCHED, AFTER_DELAY)
+    )
+    return [replace(each, feature=feature) for each in (judge(scope, seen, before), judge_ages(scope, seen, ages))]
 
 
 def judge(scope: Scope, seen: Unmatched, before: Sequence[Result]) -> Result:
@@ -133,6 +153,55 @@ def judge(scope: Scope, seen: Unmatched, before: Sequence[Result]) -> Result:
         verdict=verdict,
         threshold=threshold,
         n_current=seen.n_checked,
+        interval=(low, high),
+        detail=detail,
+    )
+
+
+def judge_ages(scope: Scope, seen: Unmatched, before: Sequence[Result]) -> Result:
+    """The share of labels that come (or are corrected) when their window counts as mature, over the windows looked at.
+
+    It is a hint that ``labels.delay`` is too short, and never an alert: what is said of mature windows, and what is
+    corrected for labels still to come, leaves those labels out.
+
+    Parameters
+    ----------
+    before
+        What was said of the windows before; those under another ``labels.delay`` do not count.
+    """
+    delay = timedelta(0) if scope.model.labels is None else scope.model.labels.delay
+    late = sum(age > delay + scope.window.length for age in seen.ages)
+    detail: dict[str, Any] = {"delay": delay.total_seconds(), "n_landed": len(seen.ages), "n_late": late}
+    if seen.ages:
+        usual = float(np.quantile([age.total_seconds() for age in seen.ages], MATURE_SHARE))
+        detail["within"] = max(usual, 0.0)  # labels may be older than their prediction
+    told = [r.detail for r in before if r.detail.get("delay") == detail["delay"]]
+    full = [each for each in (*told[-HISTORY:], detail) if each["n_landed"] >= MIN_LANDED]
+    n, n_late = (sum(each[name] for each in full) for name in ("n_landed", "n_late"))
+    if len(full) < MIN_WINDOWS:
+        detail["reason"] = f"of {len(full)} windows with {MIN_LANDED} such labels, {MIN_WINDOWS} are needed"
+        return scope.result(
+            Check.QUALITY, AFTER_DELAY, feature=SERIES, value=None, verdict=Verdict.CANNOT_TELL, detail=detail
+        )
+    low, high = wilson(n_late, n)
+    limit = 1 - MATURE_SHARE
+    usually = median(each["n_late"] / each["n_landed"] for each in full)
+    verdict = Verdict.WARN if min(low, usually) > limit else Verdict.OK
+    if verdict is Verdict.WARN:
+        enough = timedelta(seconds=median(each["within"] for each in full))
+        detail["what"] = (
+            f"`labels.delay` is too short: {n_late / n:.0%} of the labels that landed in {len(full)} windows came "
+            f"(or were corrected) more than {format_duration(delay)} after their prediction, when it counts as mature; "
+            f"{math.ceil(enough / timedelta(days=1))}d would hold {MATURE_SHARE:.0%} of them"
+        )
+    return scope.result(
+        Check.QUALITY,
+        AFTER_DELAY,
+        feature=SERIES,
+        value=n_late / n,
+        verdict=verdict,
+        threshold=limit,
+        n_current=n,
         interval=(low, high),
         detail=detail,
     )

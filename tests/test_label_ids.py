@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -20,7 +21,7 @@ from typer.testing import CliRunner
 from monitor.checks import Scope
 from monitor.cli import app
 from monitor.config import Config, ModelConfig, SourceConfig
-from monitor.label_ids import judge
+from monitor.label_ids import AFTER_DELAY, judge, judge_ages
 from monitor.models import Check, Result, Verdict, Window
 from monitor.reports.site import build_site
 from monitor.run import run_due
@@ -60,7 +61,9 @@ def test_labels_are_counted_by_when_they_landed_and_looked_up_among_all_predicti
                 [{"id": key, "label": 1, "seen": at} for key, at in landed])  # fmt: skip
     found = looked_up(database_url, config())
     # k50 has a prediction, but from longer ago than is looked: `since` says so.
-    assert found == Unmatched(n_landed=5, n_checked=5, n_unmatched=2, since=AT - REACH)
+    assert found is not None
+    assert found._replace(ages=()) == Unmatched(n_landed=5, n_checked=5, n_unmatched=2, since=AT - REACH)
+    assert sorted(found.ages) == [timedelta(days=at, hours=12) for at in (0, 3, 20)]
 
 
 @pytest.mark.parametrize(("here", "there"), [("text", "number"), ("number", "text"), ("number", "number")])
@@ -106,19 +109,28 @@ def test_nothing_is_looked_up_where_labels_have_no_table_or_no_time(database_url
     assert looked_up(database_url, config(labels={"table": "y"})) is None
 
 
+def when(seconds: npt.NDArray[np.int64]) -> pa.Array:
+    """So many seconds after ``AT``."""
+    return pa.array([AT + timedelta(seconds=int(each)) for each in seconds], pa.timestamp("us", "UTC"))
+
+
 def test_the_sample_is_bounded_even_and_does_not_depend_on_the_order_of_rows() -> None:
     ids = np.random.default_rng(1).permutation(100_000)
     first, second = Drawn(), Drawn()
     for part in np.array_split(ids, 7):
-        first.add([pa.array(part)])
+        first.add([pa.array(part)], when(part))
     for part in np.array_split(np.sort(ids), 3):
-        second.add([pa.array(np.concatenate([part, part[:50]]))])
+        both = np.concatenate([part, part[:50]])
+        second.add([pa.array(both)], when(both))
+    made = [(first.ids, [AT] * SAMPLE)]
+    assert first.looked_up(made) == (0, tuple(timedelta(seconds=int(each[0])) for each in first.ids))
+    assert second.looked_up(made) == first.looked_up(made)
     assert len(first.ids) == SAMPLE
     assert first.ids == second.ids, "an id that comes twice is one id"
     assert first.n_rows == 100_000
     assert np.mean([each[0] < 50_000 for each in first.ids]) == pytest.approx(0.5, abs=0.08)
     nothing = Drawn()
-    nothing.add([pa.array([None, None], pa.int64())])
+    nothing.add([pa.array([None, None], pa.int64())], when(np.arange(2)))
     assert (nothing.ids, nothing.n_rows) == ([], 0)
 
 
@@ -172,7 +184,52 @@ def test_labels_of_a_young_log_may_be_of_predictions_from_before_it(days: int, v
     assert ("from before the first window" in found.detail.get("reason", "")) is (verdict is Verdict.CANNOT_TELL)
 
 
+def aged(late: int, *, of: int, delay: timedelta = timedelta(days=10)) -> Unmatched:
+    return Unmatched(of, of, 0, AT, (timedelta(days=1),) * (of - late) + (2 * delay,) * late)
+
+
+@pytest.mark.parametrize(
+    ("windows", "verdict"),
+    [
+        pytest.param([20] * 10, Verdict.OK, id="four per cent come after the delay"),
+        pytest.param([60] * 10, Verdict.WARN, id="twelve per cent do"),
+        pytest.param([0] * 9 + [500], Verdict.OK, id="labels of long ago are corrected on one day"),
+        pytest.param([60] * 6, Verdict.CANNOT_TELL, id="too few windows"),
+    ],
+)
+def test_labels_that_come_when_their_window_counts_as_mature_are_hinted_at(
+    windows: list[int], verdict: Verdict
+) -> None:
+    before: list[Result] = []
+    for late in windows:
+        before.append(judge_ages(scope(delay="10d"), aged(late, of=500), before))
+    assert before[-1].verdict is verdict
+    assert (before[-1].value is None) is (verdict is Verdict.CANNOT_TELL)
+    if verdict is Verdict.WARN:
+        assert before[-1].value == pytest.approx(0.12)
+        assert "came (or were corrected) more than 10d after their prediction" in before[-1].detail["what"]
+        assert "; 20d would hold 95%" in before[-1].detail["what"]
+    # Few labels say nothing, and what was said under another delay does not count.
+    few = judge_ages(scope(delay="10d"), aged(5, of=10), before)
+    assert few.verdict is verdict
+    other = judge_ages(scope(delay="20d"), aged(60, of=500), before)
+    assert (other.verdict, other.value) == (Verdict.CANNOT_TELL, None)
+
+
 # --- through the service ---------------------------------------------------------------------------
+
+
+def test_a_delay_that_is_set_too_short_is_said_once_windows_show_it(tmp_path: Path) -> None:
+    predictions, labels = log(7, days=BASELINE + 20)
+    slow = labels.id % 5 == 0
+    labels.loc[slow, "known_at"] = labels.loc[slow, "known_at"] + timedelta(days=12)
+    service = opened(tmp_path, predictions, labels)
+    assert run_due(service, now=START + (BASELINE + 21) * DAY, worker="test").errors == []
+    found = sorted(service.store.results("model", metric=AFTER_DELAY), key=lambda r: r.window)
+    assert found[0].verdict is Verdict.CANNOT_TELL
+    assert found[-1].verdict is Verdict.WARN
+    assert "`labels.delay` is too short" in found[-1].detail["what"]
+    closed(service)
 
 
 def test_strangers_are_counted_in_the_row_and_on_the_page(tmp_path: Path) -> None:

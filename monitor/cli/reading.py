@@ -75,13 +75,14 @@ def _model_status(held: Kept, name: str) -> dict[str, Any]:
         "acknowledged": [incident.id for incident in opened_ones if incident.acknowledged_by],
         "next_windows_due": [stamp(due) for due in next_due(held, name, now=datetime.now(UTC))[:1]],
         "odd_labels": next((r.detail["labels"] for r in found if r.segment is None and "labels" in r.detail), {}),
-        "labels_unmatched": _unmatched(held, name),
+        "labels_unmatched": _said_of_labels(held, name, "label_unmatched"),
+        "labels_after_delay": _said_of_labels(held, name, "label_after_delay"),
     }
 
 
-def _unmatched(held: Kept, name: str) -> str | None:
-    """What the newest look at the labels' ids says, where they do not match those of the predictions."""
-    found = held.store.results(name, metric="label_unmatched", limit=1)
+def _said_of_labels(held: Kept, name: str, metric: str) -> str | None:
+    """What the newest look at the labels' ids or ages says, where it is beyond the usual."""
+    found = held.store.results(name, metric=metric, limit=1)
     return found[-1].detail.get("what") if found else None
 
 
@@ -131,10 +132,8 @@ def _show_status(
         console.print(f"\n{NOTHING_YET}")
     for item in told:
         _show_model(held, item, console)
-        if item["labels_unmatched"]:
-            console.print(
-                f"  {item['model']}: {item['labels_unmatched']}", style="yellow", markup=False, soft_wrap=True
-            )
+        for said in filter(None, (item["labels_unmatched"], item["labels_after_delay"])):
+            console.print(f"  {item['model']}: {said}", style="yellow", markup=False, soft_wrap=True)
     for muted in mutes:
         what = muted["model"] + (f" {muted['feature']}" if muted["feature"] else "")
         why = f": {muted['reason']}" if muted["reason"] else ""

@@ -49,7 +49,7 @@ from monitor.sources.shapes import (
     Work,
 )
 from monitor.sources.shaping import Shape, ShapedWork, as_feature, column_of
-from monitor.sources.unmatched import Drawn, Unmatched, missing_of
+from monitor.sources.unmatched import Drawn, Unmatched
 
 _TICK = timedelta(microseconds=1)
 _KEY_CHUNK = 500
@@ -428,7 +428,7 @@ class Source:
     def unmatched_labels(
         self, model: ModelConfig, window: Window, *, reach: timedelta, now: datetime
     ) -> Unmatched | None:
-        """Look up some of the labels that landed in a window: how many have an id that no prediction has?
+        """Look up some of the labels that landed in a window: how many ids has no prediction, how old are the others?
 
         Predictions are looked for from ``reach`` before the window on, whatever the model's `where` keeps of them.
         ``None`` where labels lie with the predictions, or carry no time.
@@ -449,25 +449,29 @@ class Source:
         }
         drawn_ids = Drawn()
         for raw in source._scanner.scan(Scan(relation, reads, upto=span, window=(window.start, now))):
-            landed = times.inside(times.to_utc(column_of(raw, LABEL_TIME), form), span)
-            kept = raw.filter(pc.and_(pc.fill_null(landed, False), pc.is_valid(column_of(raw, LABEL))))
-            drawn_ids.add([column_of(kept, name) for name in ids])
+            landed = times.to_utc(column_of(raw, LABEL_TIME), form)
+            kept = pc.and_(pc.fill_null(times.inside(landed, span), False), pc.is_valid(column_of(raw, LABEL)))
+            drawn_ids.add([column_of(raw, name).filter(kept) for name in ids], landed.filter(kept))
         since, here = window.start - reach, Relation(table=model.table, query=model.query)
         own = [self._infos(here)[name] for name in model.key]
         known = {f"__key{at}__": _raw_read(info) for at, info in enumerate(own)}
         wanted = [each for each in (_fitted(item, own) for item in drawn_ids.ids) if None not in each]
-        n_missing = len(drawn_ids.ids)
+        n_missing, ages = drawn_ids.looked_up([])
         if wanted:
+            made = self._form(here, model.time)
+            moment = Read(made.column, "time", self._infos(here)[made.column], time=made)
             scan = Scan(
                 here,
-                known,
-                span=Span(self._form(here, model.time), since, now + _TICK),
+                {TIME: moment, **known},
+                span=Span(made, since, now + _TICK),
                 keys=(tuple(model.key), wanted),
                 window=(since, now + _TICK),
             )
-            there = (_tuples(raw, list(known)) for raw in self._scanner.scan(scan))
-            n_missing = missing_of(drawn_ids.ids, there)
-        return Unmatched(drawn_ids.n_rows, len(drawn_ids.ids), n_missing, since)
+            n_missing, ages = drawn_ids.looked_up(
+                (_tuples(raw, list(known)), times.to_utc(column_of(raw, TIME), made).to_pylist())
+                for raw in self._scanner.scan(scan)
+            )
+        return Unmatched(drawn_ids.n_rows, len(drawn_ids.ids), n_missing, since, ages)
 
     def _known_labels(self, raw: pa.RecordBatch, scan: Scan, model: ModelConfig) -> tuple[pa.Array, pa.Array]:
         """What rows of the labels' table say, and when it landed."""
