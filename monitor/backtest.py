@@ -28,6 +28,7 @@ from detectors.score_labels import ScoreLabels
 from monitor import alerting, baselines, checks, grouping, incidents, joint, normal, outcomes, usual
 from monitor import calibration_drift as meaning
 from monitor import labels as late
+from monitor import performance as judging
 from monitor import run as story
 from monitor.config import IN_UNITS, Config, ModelConfig, RangeBaseline, parse_duration
 from monitor.counting import WindowCounts
@@ -547,6 +548,7 @@ class Replay:
                 for r in stored
                 if r.check is Check.PERFORMANCE and r.kind == "realized" and r.verdict.decides and r.feature == name
             }
+            segments = {r.segment for r in stored if r.check is Check.PERFORMANCE and r.segment and not r.of_versions}
             for profile in kept:
                 counts = profile.profile
                 if profile.column != _labels_column(view) or not isinstance(counts, ScoreLabels | ClassCounts | Errors):
@@ -554,7 +556,8 @@ class Replay:
                 for metric, measure in _measures(mine, counts).items():
                     past = told.get((metric, profile.segment))
                     if past is not None and counts.n_labelled >= view.performance.min_labels:
-                        results.append(_rejudged(mine, past, measure))
+                        of_segment = len(segments) if profile.segment is not None else 0
+                        results.append(_rejudged(mine, past, measure, n_segments=of_segment))
                 if isinstance(counts, ScoreLabels) and profile.segment is None and told:
                     results += outcomes.of_label(view, self._meaning(mine, counts))
         return results
@@ -586,9 +589,10 @@ def _measures(scope: checks.Scope, counts: ScoreLabels | ClassCounts | Errors) -
     return outcomes.measured(scope, counts)
 
 
-def _rejudged(scope: checks.Scope, past: Result, measure: Measure) -> Result:
+def _rejudged(scope: checks.Scope, past: Result, measure: Measure, *, n_segments: int) -> Result:
     limits = scope.model.performance
     known = past.detail.get("reference")
+    span = past.detail.get("reference_interval") or (known, known)
     warn, alert = (
         None if limit is None else limit.against(known, measure.value, relative=past.metric in IN_UNITS)
         for limit in (side.get(past.metric) for side in limits.limits())
@@ -597,10 +601,10 @@ def _rejudged(scope: checks.Scope, past: Result, measure: Measure) -> Result:
     judged = judge_performance(
         measure.value,
         interval,
-        reference=None if known is None else (known, known, known),
+        reference=None if known is None else (known, *span),
         warn=warn,
         alert=alert,
-        alpha=(scope.model.drift.significance or 0.01) / max(1, len(limits.computed())),
+        alpha=judging.level_of(scope, n_segments),
     )
     return replace(
         past, value=measure.value, interval=interval, verdict=judged.verdict, threshold=judged.threshold, revision=0

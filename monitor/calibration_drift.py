@@ -7,7 +7,7 @@ Only labels that are a fair sample are judged: those of a window in which *reali
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import reduce
 from operator import add
@@ -139,8 +139,45 @@ def _together(
         what = row.detail.get("what")
         row.detail.update({"windows": span} | ({"what": f"the last {span} windows together: {what}"} if what else {}))
         told.append(row)
-    told.sort(key=lambda row: (-row.verdict.rank if row.verdict.decides else 0, row.p_value or 1.0))
-    return told[:1]
+    if not told:
+        return []
+    surest = min(told, key=_surest)
+    surest.detail["spans"] = [
+        [row.detail["windows"], row.value, row.p_value, row.detail["alpha"], row.detail["smallest_detectable"]]
+        for row in told
+    ]
+    return [surest]
+
+
+def _surest(row: Result) -> tuple[float, float]:
+    return _rank(Judgement(row.verdict, None), row.p_value)
+
+
+def _rank(judged: Judgement, p_value: float | None) -> tuple[float, float]:
+    return (-judged.verdict.rank if judged.verdict.decides else 0, p_value or 1.0)
+
+
+def judged_again(scope: Scope, stored: Result) -> Result | None:
+    """A stored row held to the limits of today; ``None`` where of several windows another span would be told."""
+    limits, detail = _Limits.of(scope), dict(stored.detail)
+    row = replace(stored, revision=scope.revision)
+    if "alpha" not in detail:  # nothing was compared
+        named = stored.value is None and stored.threshold is not None
+        return replace(row, threshold=limits.shown) if named else row
+
+    def judged(value: float | None, p_value: float | None, alpha: float, smallest: float) -> Judgement:
+        return judge_effect(value, p_value, warn=limits.warn, alert=limits.alert, alpha=alpha, detectable=smallest)
+
+    spans = detail.get("spans", [])
+    if spans:
+        ranked = [(judged(*each[1:]), each) for each in spans]
+        surest = min(ranked, key=lambda pair: _rank(pair[0], pair[1][2]))
+        if surest[1][0] != detail["windows"]:
+            return None
+    found = judged(stored.value, stored.p_value, detail["alpha"], detail["smallest_detectable"])
+    detail.pop("reason", None)
+    detail |= {"decides": found.verdict.decides} | ({"reason": found.reason} if found.reason else {})
+    return replace(row, verdict=found.verdict, threshold=found.threshold, detail=detail)
 
 
 def _judged(

@@ -147,6 +147,7 @@ def _row(
         detail["labels_expected"] = [awaited.due.isoformat(), awaited.share, awaited.low, awaited.high]
     if kind == "corrected" and curves.law:
         detail["delay_law"] = curves.law
+    detail |= _evidence(scope, curves, metric, measure, kind=kind)
     if kind == chosen:
         detail["rule"] = RULES[kind]
         detail |= _split(curves, metric, measure, kind=kind)
@@ -161,16 +162,13 @@ def _row(
         interval = interval or measure.bounds
     if reason:
         detail["reason"] = reason
-    verdict = judged.verdict
-    if verdict is Verdict.ALERT and not detail["decides"]:
-        verdict = Verdict.WARN
     return scope.result(
         Check.PERFORMANCE,
         metric,
         segment=segment,
         value=measure.value,
         threshold=judged.threshold,
-        verdict=verdict,
+        verdict=spoken(judged, decides=detail["decides"]),
         n_reference=None if known is None else known.n,
         n_current=curves.n_predictions if kind == "estimated" else curves.n_labelled,
         kind=kind,
@@ -178,6 +176,28 @@ def _row(
         label_coverage=curves.coverage,
         detail=detail,
     )
+
+
+def spoken(judged: Judgement, *, decides: bool) -> Verdict:
+    """Only the curve that decides alerts."""
+    return Verdict.WARN if judged.verdict is Verdict.ALERT and not decides else judged.verdict
+
+
+def _evidence(scope: Scope, curves: Curves, metric: str, measure: Measure, *, kind: str) -> dict[str, Any]:
+    """What a verdict rests on beside the value and its interval: with it other limits can be held to the same row."""
+    told: dict[str, Any] = {}
+    known = None if curves.reference is None else curves.reference.get(metric)
+    if known is not None and known.low is not None and known.high is not None:
+        told["reference_interval"] = [known.low, known.high]
+    elif known is not None and known.chance is not None:
+        told["reference_interval"] = list(known.chance)
+    if curves.few is not None:
+        told["few_reference"] = curves.few
+    if kind == "corrected" and measure.value is not None:
+        rate = _rate(scope, curves, metric, measure, kind=kind)
+        told |= {} if rate is None else {"rate": list(rate)}
+        told |= {"widest": curves.widest[metric]} if metric in curves.widest else {}
+    return told
 
 
 def _never(curves: Curves, measure: Measure, judged: Judgement, *, kind: str) -> dict[str, Any]:
@@ -214,8 +234,14 @@ def _with(result: Result, notes: Mapping[str, Any]) -> Result:
     return result
 
 
-def _judge(scope: Scope, curves: Curves, metric: str, measure: Measure, *, kind: str) -> Judgement:  # noqa: PLR0911
-    """Judge one value; labels that are still landing cannot tell, whatever they say so far."""
+def _judge(scope: Scope, curves: Curves, metric: str, measure: Measure, *, kind: str) -> Judgement:
+    return refused(scope, curves, metric, measure, kind=kind) or held(scope, curves, metric, measure, kind=kind)
+
+
+def refused(  # noqa: PLR0911
+    scope: Scope, curves: Curves, metric: str, measure: Measure, *, kind: str
+) -> Judgement | None:
+    """Why a value is not judged, whatever the limits: labels that are still landing cannot tell, for one."""
     limits = scope.model.performance
     if curves.n_rows == 0 and curves.n_never and kind != "estimated":
         return Judgement(Verdict.CANNOT_TELL, None, "no prediction of this window can ever be labelled")
@@ -233,6 +259,12 @@ def _judge(scope: Scope, curves: Curves, metric: str, measure: Measure, *, kind:
         return Judgement(Verdict.CANNOT_TELL, None, reason)
     if kind == "corrected" and measure.value is not None and _width(measure) > curves.widest.get(metric, WIDEST):
         return Judgement(Verdict.CANNOT_TELL, None, f"known to within {_width(measure):.3g} only")
+    return None
+
+
+def held(scope: Scope, curves: Curves, metric: str, measure: Measure, *, kind: str) -> Judgement:
+    """Judge one value by the limits."""
+    limits = scope.model.performance
     known = None if curves.reference is None else curves.reference.get(metric)
     warn, alert = limits.limits()
     if measure.chance is not None:
@@ -244,10 +276,7 @@ def _judge(scope: Scope, curves: Curves, metric: str, measure: Measure, *, kind:
     triple = None
     if known is not None and known.value is not None and known.low is not None and known.high is not None:
         triple = (known.value, known.low, known.high)
-    interval = None if measure.low is None or measure.high is None else (measure.low, measure.high)
-    if kind == "corrected" and interval is not None:
-        realized = None if limits.task == "binary" else curves.realized.get(metric)
-        interval = measure.rate or _as_a_rate(measure, interval, realized)
+    interval = _rate(scope, curves, metric, measure, kind=kind)
     given = [_plain_limit(side.get(metric), metric, measure, known) for side in (warn, alert)]
     judged = judge_performance(
         measure.value,
@@ -255,7 +284,7 @@ def _judge(scope: Scope, curves: Curves, metric: str, measure: Measure, *, kind:
         reference=triple,
         warn=given[0],
         alert=given[1],
-        alpha=_alpha(scope, curves.n_segments),
+        alpha=level_of(scope, curves.n_segments),
     )
     if (
         curves.few is not None
@@ -268,7 +297,16 @@ def _judge(scope: Scope, curves: Curves, metric: str, measure: Measure, *, kind:
     return judged
 
 
-def _alpha(scope: Scope, n_segments: int) -> float:
+def _rate(scope: Scope, curves: Curves, metric: str, measure: Measure, *, kind: str) -> tuple[float, float] | None:
+    """The interval that a value is judged with."""
+    interval = None if measure.low is None or measure.high is None else (measure.low, measure.high)
+    if kind != "corrected" or interval is None:
+        return interval
+    realized = None if scope.model.performance.task == "binary" else curves.realized.get(metric)
+    return measure.rate or _as_a_rate(measure, interval, realized)
+
+
+def level_of(scope: Scope, n_segments: int) -> float:
     """The level of one metric; all segments together have a part of the budget beside that of all rows.
 
     A fall beyond its limit is common by chance where labels are few, and a window's verdict is read on its own: the

@@ -5,8 +5,8 @@
 2. Each window that says something else than before gets a new revision, in one transaction.  Incidents are moved with
    the first of them, by all that the range says now.  Cut short, the next call saves what is left.
 
-Inputs are judged from their counts, skew from its measured rates.  Performance is left alone: how far its reference may
-be trusted is not stored.
+Inputs are judged from their counts, skew from its measured rates, performance from the evidence that its rows tell
+(`monitor/performance_again.py`).
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from monitor.models import (
     Window,
     WindowRow,
 )
+from monitor.performance_again import performance_hash, window_again
 from monitor.run import Seen
 from monitor.service import Service
 from monitor.store import ALL, Store
@@ -54,7 +55,7 @@ NEEDS_ENTITIES = "what rows of one entity are worth can only be told from the ro
 NEEDS_IMPORTANCE = "`drift.top` ranks by a table in the source"
 OTHER_PAIRS = "the config asks for another sample, other offline values or tolerances"
 BUSY = "a worker has the model in hand; run it again"
-PERFORMANCE = "performance is judged from labels, which are read from the source"
+OTHER_LABELS = "the config asks more of performance than other limits: that is read from the labels"
 
 _CARRIED = frozenset({"column_missing", "column_new", "column_type"})
 """Findings about the table as it was: no limit enters them."""
@@ -63,11 +64,26 @@ _COARSE = 0.02
 """Numbers from thinned counts may differ by so large a part of themselves, or a tenth of it if they are small."""
 
 
+@dataclass(frozen=True)
+class Change:
+    """A number whose verdict is another by today's config; ``None`` where it was not told, or is told no more."""
+
+    window: Window
+    check: Check
+    metric: str
+    feature: str | None
+    segment: str | None
+    kind: str | None
+    then: Verdict | None
+    now: Verdict | None
+
+
 @dataclass
 class Rejudged:
     """What became of one model's windows; ``left`` counts those that stay as they are, by reason.
 
-    ``errors`` names those of them that should have been saved, and could not.
+    ``errors`` names those of them that should have been saved, and could not.  ``changes`` are the verdicts that are
+    others now.
     """
 
     model: str
@@ -76,6 +92,7 @@ class Rejudged:
     left: dict[str, int] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     worst: Verdict = Verdict.OK
+    changes: list[Change] = field(default_factory=list)
 
     @property
     def windows(self) -> int:
@@ -94,17 +111,21 @@ def rejudge_range(
     alerts: bool,
     models: list[str] | None = None,
     advance: Advance | None = None,
+    dry: bool = False,
 ) -> list[Rejudged]:
-    """Judge the stored windows within ``[start, end)`` again; those that say the same keep their revision."""
+    """Judge the stored windows within ``[start, end)`` again; those that say the same keep their revision.
+
+    ``dry`` only tells what would change, and saves nothing.
+    """
     found = []
     for name in models or list(service.config.models):
         told = Rejudged(name)
         for job in Job:
             rows = service.store.windows(name, job, start=start, end=end)
             rows = [row for row in rows if start <= row.window.start and row.window.end <= min(end, now)]
-            _Rejudging(service, name, job, told, now=now, alerts=alerts).work(rows, advance)
+            _Rejudging(service, name, job, told, now=now, alerts=alerts).work(rows, advance, dry=dry)
         found.append(told)
-    if alerts:
+    if alerts and not dry:
         alerting.catch_up(service, [told.model for told in found], now=now)
     return found
 
@@ -120,7 +141,7 @@ class _Rejudging:
         self.baseline = self.store.baseline(name)
         self._same_bins: dict[int, bool] = {}
 
-    def work(self, rows: Sequence[WindowRow], advance: Advance | None) -> None:
+    def work(self, rows: Sequence[WindowRow], advance: Advance | None, *, dry: bool) -> None:
         changed: dict[Window, tuple[WindowRow, Seen]] = {}
         for place, row in enumerate(rows):
             seen = self._judged(row)
@@ -129,28 +150,33 @@ class _Rejudging:
             else:
                 worst = (result.verdict for result in seen.results if not result.of_versions)
                 self.told.worst = max((self.told.worst, *worst), key=lambda verdict: verdict.rank)
-                if is_same(seen.results, self._stored(row), coarse=self._coarse(row)):
+                stored = self._stored(row)
+                if is_same(seen.results, stored, coarse=self._coarse(row)):
                     self.told.unchanged += 1
                 else:
                     changed[row.window] = row, seen
                     self.ahead.anew[row.window] = seen.results
+                    self.told.changes += changes(seen.results, stored)
             if advance is not None:
                 advance(place + 1, len(rows), f"{self.name} {row.window.start:%Y-%m-%d %H:%M}")
-        self._save(changed)
+        if dry:
+            self.told.restated += len(changed)
+        else:
+            self._save(changed)
 
     def _judged(self, row: WindowRow) -> Seen | str:
         """What a window says by today's config, or why it must stay as it is."""
         if row.state not in schedule.RESTATABLE:
             return NOT_COMPUTED
-        if self.job is Job.LABELS:
-            return PERFORMANCE
-        results = self._inputs(row) if self.job is Job.INPUTS else self._skew(row)
+        judges = {Job.INPUTS: self._inputs, Job.SKEW: self._skew, Job.LABELS: self._performance}
+        results = judges[self.job](row)
         if isinstance(results, str):
             return results
         n_rows = row.n_rows or 0
-        n_seen = n_rows if self.job is Job.INPUTS else max((r.n_current or 0 for r in results), default=0)
+        n_seen = max((r.n_current or 0 for r in results), default=0) if self.job is Job.SKEW else n_rows
         detail = row.detail | {"rejudged_at": self.now.isoformat()}
-        return Seen(story.state_of(results, n_seen), n_rows, None, row.fingerprint, results, detail=detail)
+        decisive = story.decisive(results) if self.job is Job.LABELS else results
+        return Seen(story.state_of(decisive, n_seen), n_rows, None, row.fingerprint, results, detail=detail)
 
     # --- inputs ---------------------------------------------------------------------------------------
 
@@ -254,6 +280,15 @@ class _Rejudging:
         if self.model.skew is None or row.detail.get("measured") != checks.skew_hash(self.model):
             return OTHER_PAIRS
         return checks.skew_again(story.scope_of(self.service, self._claim(row)), self._stored(row))
+
+    # --- performance ----------------------------------------------------------------------------------
+
+    def _performance(self, row: WindowRow) -> list[Result] | str:
+        scope = story.scope_of(self.service, self._claim(row))
+        measured = performance_hash(self.model, min_category_rows=scope.min_category_rows)
+        if row.detail.get("measured") != measured:
+            return OTHER_LABELS
+        return window_again(scope, self._stored(row)) or OTHER_LABELS
 
     # --- saving ---------------------------------------------------------------------------------------
 
@@ -393,6 +428,19 @@ def is_same(new: Sequence[Result], old: Sequence[Result], *, coarse: frozenset[s
         and len(new) == len(old)
         and all(_says_the_same(mine[key], theirs[key], is_coarse=_is_coarse(mine[key], coarse)) for key in mine)
     )
+
+
+def changes(new: Sequence[Result], old: Sequence[Result]) -> list[Change]:
+    """The numbers of a window whose verdict is another than before."""
+    mine, theirs = ({_key(result): result for result in results} for results in (new, old))
+    found = []
+    for key in [*theirs, *(key for key in mine if key not in theirs)]:
+        then, now = theirs.get(key), mine.get(key)
+        of = now or then
+        verdicts = tuple(None if side is None else side.verdict for side in (then, now))
+        if of is not None and verdicts[0] is not verdicts[1]:
+            found.append(Change(of.window, of.check, of.metric, of.feature, of.segment, of.kind, *verdicts))
+    return found
 
 
 def _key(result: Result) -> tuple[object, ...]:

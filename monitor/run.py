@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -53,6 +53,7 @@ from monitor.models import (
     Verdict,
     Window,
 )
+from monitor.performance_again import performance_hash
 from monitor.service import Service
 from monitor.sources import Source, SourceError, spelled_out
 from monitor.store import Store, StoreError, StoreUnavailable
@@ -262,8 +263,10 @@ def labels(service: Service, claim: Claim, now: datetime) -> Seen:
         beside = versions(source, scope, roles, now=now)
     results = [result for each in told for result in each.results]
     n_rows = max((each.n_rows for each in told), default=0)
-    state = state_of([r for r in results if r.check is Check.PERFORMANCE and r.detail.get("decides", True)], n_rows)
-    seen = Seen(state, n_rows, None, mark, results, [kept for each in told for kept in each.profiles])
+    state = state_of(decisive(results), n_rows)
+    measured = {"measured": performance_hash(service.model(claim.model), min_category_rows=scope.min_category_rows)}
+    kept = [profile for each in told for profile in each.profiles]
+    seen = Seen(state, n_rows, None, mark, results, kept, detail=measured)
     return with_versions(service, seen, beside, now=now) if beside else seen
 
 
@@ -444,6 +447,11 @@ def row_counts(service: Service, claim: Claim, span: Window) -> list[int]:
     )
     rows = [row for row in rows if span.start <= row.window.start < span.end]
     return [row.n_rows for row in sorted(rows, key=lambda row: row.window.start) if row.n_rows]
+
+
+def decisive(results: Iterable[Result]) -> list[Result]:
+    """The results of labels that say how a window is: those of the curve that decides."""
+    return [r for r in results if r.check is Check.PERFORMANCE and not r.of_versions and r.detail.get("decides", True)]
 
 
 def state_of(results: list[Result], n_rows: int) -> RunState:

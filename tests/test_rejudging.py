@@ -46,9 +46,11 @@ models:
     skew: {{offline: {{table: offline, key: id}}, {skew}}}
     confirm: {confirm}
     drift: {drift}
+    performance: {performance}
 reports: {{dir: "{folder}/reports", evidently: never}}
 """
 PLAIN = {"baseline": "{from: 2026-01-01, to: 2026-01-11}", "skew": "alert: 0.9", "confirm": 2, "drift": "{}"}
+PLAIN |= {"performance": "{}"}
 STRICT = {"drift": "{warn: {psi: 0.02, ks: 0.02}, alert: {psi: 0.04, ks: 0.04}}"}
 LOOSE = {"drift": "{warn: {psi: 3, ks: 0.9}, alert: {psi: 4, ks: 0.95}, multivariate: correlation}"}
 
@@ -137,12 +139,10 @@ def alerting(store: Store, feature: str) -> list[int]:
     return sorted({(r.window.start - START).days for r in found if r.verdict is Verdict.ALERT and r.segment is None})
 
 
-LEFT = {rejudging.PERFORMANCE: 20}
-
-
 def test_the_same_config_changes_nothing(judge: Callable[..., tuple[Rejudged, Store]]) -> None:
     told, store = judge()
-    assert (told.restated, told.unchanged, told.left, told.errors) == (0, 40, LEFT, [])
+    assert (told.restated, told.unchanged, told.left, told.errors) == (0, 60, {}, [])
+    assert told.changes == []
     assert revisions(store) == [0] * 20
 
 
@@ -231,7 +231,68 @@ def test_limits_of_skew_are_held_against_the_measured_rates(judge: Callable[...,
     assert "requests differ from offline" in rates[0].detail["what"]
     assert [i.check for i in store.incidents("m", states=[IncidentState.OPEN])] == [Check.SKEW]
     told, store = judge(skew="alert: 0.05, tolerance: {rel: 0.001}")
-    assert told.left == LEFT | {rejudging.OTHER_PAIRS: 20}
+    assert told.left == {rejudging.OTHER_PAIRS: 20}
+
+
+PERFORMANCE = {
+    "stricter": "{alert: {roc_auc: -0.1%, brier: '> 0.1', calibration_drift: '> 0.001'}}",
+    "looser": "{warn: {roc_auc: -20%}, alert: {roc_auc: -40%}}",
+}
+
+
+@pytest.mark.parametrize("limits", PERFORMANCE)
+def test_limits_of_performance_are_held_against_what_was_measured(
+    judge: Callable[..., tuple[Rejudged, Store]], tmp_path_factory: pytest.TempPathFactory, limits: str
+) -> None:
+    """To the same numbers, verdicts and reasons as in a run by that config, segments and calibration included."""
+    changed = {"performance": PERFORMANCE[limits]}
+    other = made(tmp_path_factory.mktemp(limits), days=6, **changed)
+    with Store.open(f"sqlite:///{other}/store.db") as run:
+        fresh = run.results("m", job=Job.LABELS)
+    told, store = judge(end=16, **changed)
+    assert told.left == {}
+    assert told.restated == 6
+    again = store.results("m", job=Job.LABELS, end=START + 16 * DAY)
+    for window in {r.window for r in fresh}:
+        mine, theirs = ([r for r in found if r.window == window] for found in (again, fresh))
+        assert is_same(mine, theirs)
+    assert {r.revision for r in again} == {1}
+    assert {r.segment for r in again if r.check is Check.PERFORMANCE} == {None, "plan=basic", "plan=plus"}
+    if limits == "stricter":
+        assert Verdict.ALERT in {r.verdict for r in again if r.metric == "brier"}
+        assert any(c.metric == "brier" and c.now is Verdict.ALERT for c in told.changes)
+
+
+def test_before_anything_is_saved_it_can_be_seen_what_would_be_different(
+    folder: Path, judge: Callable[..., tuple[Rejudged, Store]]
+) -> None:
+    _, store = judge(performance=PERFORMANCE["stricter"], end=10)
+    before = store.results("m", all_revisions=True)
+    span = ["--from", "2026-01-11", "--to", "2026-01-16", "--now", NOW.isoformat()]
+    asked = ["backfill", "-c", str(folder / "config.yaml"), "--rejudge", "--dry-run", *span]
+    told = CliRunner().invoke(app, [*asked, "--json"])
+    assert told.exit_code == 0, told.output
+    answer = json.loads(told.stdout)["rejudge"]
+    assert (answer["dry_run"], answer["windows"], answer["restated"], answer["report"]) == (True, 15, 5, None)
+    changes = answer["models"][0]["changes"]
+    of_all = [c for c in changes if c["metric"] == "brier" and c["kind"] == "realized" and c["segment"] is None]
+    assert len(of_all) == 5
+    assert {c["verdict_now"] for c in of_all} == {"alert"}
+    words = CliRunner().invoke(app, asked, env={"COLUMNS": "200"})
+    assert "would say something else now" in words.stdout
+    assert "5 windows: realized brier ok → alert" in words.stdout
+    assert store.results("m", all_revisions=True) == before
+    assert not (folder / "reports").exists()
+    alone = CliRunner().invoke(app, ["backfill", "-c", str(folder / "config.yaml"), "--dry-run", *span])
+    assert alone.exit_code == 2
+
+
+def test_other_metrics_are_not_made_up_from_what_was_measured(judge: Callable[..., tuple[Rejudged, Store]]) -> None:
+    told, store = judge(performance="{metrics: [precision, specificity]}", end=14)
+    assert told.left == {rejudging.OTHER_LABELS: 4}
+    told, _ = judge(performance="{min_labels: 50}", end=14)
+    assert told.left == {rejudging.OTHER_LABELS: 4}
+    assert {r.revision for r in store.results("m", job=Job.LABELS)} == {0}
 
 
 @pytest.mark.parametrize(
@@ -245,7 +306,8 @@ def test_what_only_the_source_could_tell_is_left_and_counted(
     judge: Callable[..., tuple[Rejudged, Store]], changed: dict[str, Any], why: str
 ) -> None:
     told, store = judge(**changed)
-    assert told.left == LEFT | {why: 20}
+    asks_for_more = {rejudging.OTHER_LABELS: 20} if "baseline" in changed else {}
+    assert told.left == {why: 20} | asks_for_more
     assert revisions(store) == [0] * 20
 
 
@@ -279,7 +341,7 @@ def test_windows_counted_over_other_bins_are_left(folder: Path, judge: Callable[
             detail=old.detail,
         )
     told, _ = judge(**STRICT)
-    assert told.left == LEFT | {rejudging.OTHER_BINS: 20}
+    assert told.left == {rejudging.OTHER_BINS: 20}
 
 
 def test_cut_short_it_goes_on_where_it_stopped(
@@ -332,17 +394,17 @@ def test_a_worker_that_has_the_model_in_hand_is_not_overtaken(folder: Path, monk
 def test_a_rolling_baseline_is_merged_from_stored_windows(tmp_path: Path) -> None:
     rolling = {"baseline": "{rolling: 8d, season: none, exclude_alerting: false}"}
     service = opened(made(tmp_path, days=10, **rolling), **rolling, **STRICT)
-    store, left = service.store, {rejudging.PERFORMANCE: 10}
+    store = service.store
     [told] = rejudge_range(service, **SPAN, now=NOW, alerts=False)
     assert told.restated > 3
-    assert told.left == left
+    assert told.left == {}
     [whole] = [r for r in store.results("m", feature="age", metric="psi", start=START + 19 * DAY) if r.segment is None]
     assert (whole.revision, whole.n_reference) == (1, 8 * 600)
     assert rejudge_range(service, **SPAN, now=NOW, alerts=False)[0].restated == 0
     store.save_incidents([replace(i, state=IncidentState.RESOLVED) for i in store.incidents("m")])
     store.prune(results_before=START, profiles_before=START + 11 * DAY)
     [told] = rejudge_range(service, **SPAN, now=NOW, alerts=False)
-    assert told.left == left | {rejudging.GONE: 1, rejudging.REFERENCE_GONE: 8}
+    assert told.left == {rejudging.GONE: 1, rejudging.REFERENCE_GONE: 8}
     service.close()
     store.close()
 
@@ -356,11 +418,12 @@ def test_the_command_counts_and_says_why(folder: Path) -> None:
     assert told["windows"] == 60
     assert told["restated"] + told["unchanged"] + told["left"] == 60
     assert told["worst"] == "alert"
-    assert told["models"][0]["left"] == [{"reason": rejudging.PERFORMANCE, "windows": 20}]
+    assert told["models"][0]["left"] == []
+    assert any(change["verdict_now"] == "alert" for change in told["models"][0]["changes"])
     assert Path(told["report"]).exists()
     text = CliRunner().invoke(app, [*words, "--fail-on", "alert"])
     assert text.exit_code == 3
-    assert "m: 60 windows, 0 say something else now, 40 the same" in text.output
+    assert "m: 60 windows, 0 say something else now, 60 the same" in text.output
 
 
 def test_spending_and_rounding_are_no_difference(frozen: Path) -> None:

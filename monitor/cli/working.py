@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -28,7 +29,7 @@ from monitor.cli.common import (
 if TYPE_CHECKING:
     from monitor.delivery import DeliveryReport
     from monitor.models import Verdict
-    from monitor.rejudging import Rejudged
+    from monitor.rejudging import Change, Rejudged
     from monitor.run import RunReport
     from monitor.service import Service
 
@@ -95,6 +96,9 @@ def backfill(
         bool,
         typer.Option("--rejudge", help="Judge stored windows again by today's config; no source is read."),
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --rejudge: only show which verdicts would be others.")
+    ] = False,
     reports: Annotated[bool, typer.Option("--report/--no-report", help="Redraw the pages that changed.")] = True,
     fail_on: FailOn = None,
     json: JsonOption = False,
@@ -118,8 +122,18 @@ def backfill(
             fail(f"--from {start} is in the future: nothing has been logged there yet", Exit.USAGE)
         if rejudge:
             _rejudge(
-                service, model, (first, last), at=at, alerts=alerts, reports=reports, fail_on=fail_on, as_json=json
+                service,
+                model,
+                (first, last),
+                at=at,
+                alerts=alerts and not dry_run,
+                reports=reports and not dry_run,
+                fail_on=fail_on,
+                as_json=json,
+                dry=dry_run,
             )
+        if dry_run:
+            fail("--dry-run goes with --rejudge", Exit.USAGE)
         asked = _Asked(service, model, at=at, fail_on=fail_on, as_json=json)
         service.store.hurry(asked.names)
         with progress_bar(stderr(), shown=not json) as advance:
@@ -146,6 +160,7 @@ def _rejudge(
     reports: bool,
     fail_on: str | None,
     as_json: bool,
+    dry: bool,
 ) -> NoReturn:
     """Judge the stored windows of a range again, draw the pages from the store, tell what became of them, and leave."""
     from monitor.progress import progress_bar
@@ -154,7 +169,9 @@ def _rejudge(
     start, end = span
     models = [model] if model else None
     with progress_bar(stderr(), shown=not as_json) as advance:
-        done = rejudge_range(service, start=start, end=end, now=at, alerts=alerts, models=models, advance=advance)
+        done = rejudge_range(
+            service, start=start, end=end, now=at, alerts=alerts, models=models, advance=advance, dry=dry
+        )
     sent = _deliver(service) if alerts else None
     drawn = None
     if reports:
@@ -166,6 +183,7 @@ def _rejudge(
     told = {
         "now": stamp(at),
         "windows": sum(each.windows for each in done),
+        "dry_run": dry,
         "restated": sum(each.restated for each in done),
         "unchanged": sum(each.unchanged for each in done),
         "left": sum(sum(each.left.values()) for each in done),
@@ -197,14 +215,48 @@ def _rejudged(told: Rejudged) -> dict[str, Any]:
         "left": left,
         "errors": told.errors,
         "worst": told.worst.value,
+        "changes": [_change(each) for each in told.changes],
     }
+
+
+def _change(told: Change) -> dict[str, Any]:
+    """One verdict that is another now, for a machine."""
+    return {
+        "check": told.check.value,
+        "feature": told.feature,
+        "segment": told.segment,
+        "metric": told.metric,
+        "kind": told.kind,
+        "window_start": stamp(told.window.start),
+        "window_end": stamp(told.window.end),
+        "verdict_then": None if told.then is None else told.then.value,
+        "verdict_now": None if told.now is None else told.now.value,
+    }
+
+
+MOST_CHANGES = 20
+"""Kinds of changed verdicts that are told one by one in a terminal; JSON has all."""
+
+
+def _alike(change: dict[str, Any]) -> str:
+    """What a changed verdict is of, and what it was and is."""
+    of = [change["kind"], change["feature"], change["metric"], change["segment"] and f"({change['segment']})"]
+    then, now = (str(change[side] or "not told").replace("_", " ") for side in ("verdict_then", "verdict_now"))
+    return f"{' '.join(str(each) for each in of if each)} {then} → {now}"
 
 
 def _show_rejudged(told: dict[str, Any], sent: DeliveryReport | None) -> None:
     console = stdout()
     for each in told["models"]:
         looked_at = f"{each['model']}: {showing.counted(each['windows'], 'window')}"
-        console.print(f"{looked_at}, {each['restated']} say something else now, {each['unchanged']} the same")
+        word = "would say" if told["dry_run"] else "say"
+        same = f"{each['unchanged']} the same{'; nothing is saved' if told['dry_run'] else ''}"
+        console.print(f"{looked_at}, {each['restated']} {word} something else now, {same}")
+        alike = Counter(_alike(change) for change in each["changes"])
+        for what, n in alike.most_common(MOST_CHANGES):
+            console.print(f"  {showing.counted(n, 'window')}: {what}", markup=False, soft_wrap=True)
+        if len(alike) > MOST_CHANGES:
+            console.print(f"  and {len(alike) - MOST_CHANGES} more kinds of change (--json has all)")
         for left in each["left"]:
             console.print(f"  {left['windows']} left as they are: {left['reason']}", markup=False, soft_wrap=True)
     if told["sent"] or told["undelivered"]:
