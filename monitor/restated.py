@@ -57,7 +57,7 @@ def restated(newest: Iterable[Result], older: Iterable[Result]) -> list[Restated
     -----
     Of performance there are up to three curves.  What was believed is what the most certain of them said, which may be
     another one than now.  A revision that could not tell believed nothing: what it is followed by is an answer, and no
-    restatement.
+    restatement.  Neither is what the same labels say by other limits (`monitor/rejudging.py`).
     """
     now = _deciding(newest)
     before: dict[Key, list[Result]] = {}
@@ -67,7 +67,7 @@ def restated(newest: Iterable[Result], older: Iterable[Result]) -> list[Restated
     found = []
     for key, result in now.items():
         told = [each for each in before.get(key, []) if each.verdict.decides]
-        changed = [each for each in told if each.verdict is not result.verdict]
+        changed = [each for each in told if each.verdict is not result.verdict and not _is_same_look(each, result)]
         if not changed or not result.verdict.decides:
             continue
         path = [belief(each) for each in (*told, result)]
@@ -92,6 +92,12 @@ def belief(result: Result) -> Belief:
         result.threshold,
         reference if isinstance(reference, int | float) else None,
     )
+
+
+def _is_same_look(then: Result, now: Result) -> bool:
+    """Whether both tell of the labels of one moment: then other limits made the difference."""
+    ages = [each.detail.get("age_days") for each in (then, now)]
+    return ages[0] is not None and ages[0] == ages[1] and (then.kind, then.value) == (now.kind, now.value)
 
 
 def _by_revision(results: Iterable[Result]) -> dict[int, list[Result]]:

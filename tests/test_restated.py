@@ -56,6 +56,12 @@ def test_only_an_answer_that_turned_out_otherwise_is_a_restatement(before: str, 
     assert [each.then.verdict.value for each in found] == ([] if changed is None else [changed])
 
 
+def test_other_limits_for_the_same_labels_are_no_restatement() -> None:
+    then = row(Verdict.OK, revision=0, detail={"age_days": 3.0})
+    assert restated([row(Verdict.ALERT, revision=1, detail={"age_days": 3.0})], [then]) == []
+    assert len(restated([row(Verdict.ALERT, revision=2, detail={"age_days": 4.0})], [then])) == 1
+
+
 def test_the_page_and_the_answers_of_the_commands_show_both(tmp_path: Path) -> None:
     """Labels turn round from one day on: the scores promise that all is well until the labels are in."""
     rng = np.random.default_rng(4)
