@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -139,6 +140,16 @@ def _half_t(scale: float, df: float) -> FloatArray:
     return np.asarray(np.diff(2 * scipy.special.stdtr(df, _BOUNDS / scale)), dtype=np.float64)
 
 
+@cache
+def _grid(scales: tuple[float, float], df: float, trend: bool) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """The variances between groups, of a step, and of the slope at each point, and the logarithm of its prior mass."""
+    possible, of_slopes = (_SLOPES, _OF_SLOPES) if trend else (np.zeros(1), np.ones(1))
+    groups, steps, slopes = (part.ravel() for part in np.meshgrid(_SPREADS**2, _SPREADS**2, possible**2, indexing="ij"))
+    of_groups, of_steps = (_half_t(scale, df) for scale in scales)
+    prior = of_groups[:, None, None] * of_steps[None, :, None] * of_slopes
+    return groups, steps, slopes, np.log(np.maximum(prior, 1e-300)).ravel()
+
+
 def _forecast(
     odds: FloatArray,
     chance: FloatArray,
@@ -150,11 +161,8 @@ def _forecast(
     trend: bool = True,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Mean and standard deviation of the next log-odds at each point of the grid, and the point's weight."""
-    possible, of_slopes = (_SLOPES, _OF_SLOPES) if trend else (np.zeros(1), np.ones(1))
-    groups, steps, slopes = (part.ravel() for part in np.meshgrid(_SPREADS**2, _SPREADS**2, possible**2, indexing="ij"))
-    of_groups, of_steps = (_half_t(scale, df) for scale in scales)
-    prior = of_groups[:, None, None] * of_steps[None, :, None] * of_slopes
-    log_weight = np.log(np.maximum(prior, 1e-300)).ravel()
+    groups, steps, slopes, prior = _grid(scales, df, trend)
+    log_weight = prior.copy()
     level, slope = np.zeros_like(groups), np.zeros_like(groups)
     of_level, of_both, of_slope = np.full_like(groups, 9.0), np.zeros_like(groups), slopes.copy()
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import reduce
-from statistics import quantiles
+from statistics import median_high, quantiles
 from typing import NamedTuple
 
 import numpy as np
@@ -161,7 +161,8 @@ def lateness_of(
     """
     if not windows:
         return None
-    length = max(window.length for window, _ in windows)
+    # A day on which clocks change is longer or shorter than the others; the last group of hours may not be full yet.
+    length = median_high(window.length for window, _ in windows)
     week = _week(length)
     at = _places(windows, length)
     last, step = int(at[-1]), np.full(int(at[-1]) + 1, -1)

@@ -250,3 +250,26 @@ def test_labels_of_one_window_make_no_other_be_read_and_change_its_verdict_once(
     assert {row.window: row.revision for row in service.store.windows("model", Job.LABELS)} == after
     assert len(service.store.outbox_due("terminal", limit=500)) == n_told + 1, "told once"
     closed(service)
+
+
+@pytest.mark.slow
+def test_an_outage_is_one_incident_that_ends_by_itself_and_leaves_no_other_finding(tmp_path: Path) -> None:
+    """Labels stop for eight days, and those held up come back at once: looked at day by day."""
+    predictions, labels = log(1, days=BASELINE + 44)
+    stop = pd.Timestamp("2026-01-31") + pd.Timedelta(days=16)
+    back = stop + pd.Timedelta(days=8)
+    labels.loc[(labels.known_at >= stop) & (labels.known_at < back), "known_at"] = back
+    service = opened(tmp_path, predictions, labels)
+    live(service, range(1, 44))
+    assert {day for day, v in verdicts(service, "label_outage").items() if v is Verdict.ALERT} == set(range(16, 23))
+    assert {Verdict.WARN, Verdict.ALERT}.isdisjoint(verdicts(service, "label_delay").values())
+    (incident,) = service.store.incidents("model")
+    assert incident.resolved_window is not None
+    assert (incident.opened_window, incident.resolved_window) == (START + 46 * DAY, START + 55 * DAY)
+    told = [item.message for item in service.store.outbox_due("terminal", limit=500)]
+    assert [m.title for m in told if "still" not in m.title] == [
+        "model: labels are late, or have stopped", "model: resolved – labels are late, or have stopped",
+    ]  # fmt: skip
+    newest = labels.known_at[labels.known_at < stop].max()
+    assert f"no label since {newest:%Y-%m-%d %H:%M} UTC, for 1." in told[0].findings[0].text
+    closed(service)

@@ -106,6 +106,19 @@ def test_windows_that_are_missing_leave_the_weekdays_where_they_are() -> None:
     assert not is_told(change)
 
 
+def test_days_on_which_clocks_change_are_days() -> None:
+    """In autumn one day is 25 hours long, and the days after it begin an hour later in UTC."""
+    log = Log(World("log", lognormal, weekly), np.random.default_rng(3), per_day=400, days=100, change=Change())
+
+    def starts(day: int) -> datetime:
+        return START + day * DAY + timedelta(hours=int(day > 83))
+
+    windows = [(Window(starts(day), starts(day + 1)), log.window(day, 100)) for day in range(100)]
+    change = lateness_of(windows, now=starts(100))
+    assert change is not None, "a week is seven days, not seven times 25 hours"
+    assert not is_told(change)
+
+
 def test_labels_held_up_by_an_outage_are_none_that_take_longer() -> None:
     change = Change("stop", KNOWN, KNOWN + 9)
     now = KNOWN + 13
