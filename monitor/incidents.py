@@ -44,6 +44,8 @@ TAKEN_BACK = "taken_back"
 
 _ROWS_KEY: SeriesKey = (Check.QUALITY, ROWS, None)
 _INPUT_CHECKS = frozenset({Check.FEATURE_DRIFT, Check.SCORE_DRIFT, Check.QUALITY})
+_FIRED = "last_fired"
+"""In the ``detail`` of an incident: ``[feature, segment, window]``, the last window in which each series alerted."""
 _NO_DATA = "no_data"
 _LATE = "labels"
 
@@ -189,6 +191,8 @@ def advance(
         if grown is None:
             continue
         told, news = _tell(grown, before=incident, window=window, rules=rules, muted=muted if tell else (None,))
+        if told.state is IncidentState.RESOLVED:
+            step.series.extend(_begin_anew(known, told))
         if told != incident:
             step.incidents.append(told)
         if news is not None:
@@ -454,6 +458,16 @@ def members(incident: Incident) -> list[SeriesKey]:
     return [(incident.check, feature, segment) for feature, segment in incident.detail.get("series", [])]
 
 
+def fired_in(incident: Incident) -> dict[SeriesKey, datetime]:
+    """The start of the last window in which each series of the incident alerted."""
+    told = incident.detail.get(_FIRED, [])
+    return {(incident.check, feature, segment): datetime.fromisoformat(at) for feature, segment, at in told}
+
+
+def _dated(fired: Mapping[SeriesKey, datetime]) -> list[list[str | None]]:
+    return [[feature, segment, at.isoformat()] for (_, feature, segment), at in sorted(fired.items(), key=str)]
+
+
 def _effects(results: Iterable[Result]) -> dict[SeriesKey, float]:
     """How far the worst alerting metric of each series is beyond its limit, as a multiple of the limit."""
     effects: dict[SeriesKey, float] = {}
@@ -491,13 +505,20 @@ def _grow(
     if not inside and not fresh:
         return replace(incident, state=IncidentState.REMOVED, resolved_window=window.start)
     waits = window.start < datetime.fromisoformat(incident.detail.get("again", window.start.isoformat()))
-    if all(_recovered(known.get(key), rules, slot) for key in inside) and not fresh and not waits:
+    over = all(
+        _recovered(known.get(key), rules, slot) or _goes_with_all_rows(key, incident, known, window, rules=rules)
+        for key in inside
+    )
+    if over and not fresh and not waits:
         return _resolve(incident, window)
     joined = [key for key in fresh if key not in inside]
     firing = [key for key in (*inside, *joined) if key in touched and touched[key].verdict is Verdict.ALERT]
     if not firing:
         return incident
-    detail = incident.detail | {"series": _ranked([*inside, *joined], effects)}
+    fired = {key: at for key, at in fired_in(incident).items() if at < window.start} | dict.fromkeys(
+        firing, window.start
+    )
+    detail = incident.detail | {"series": _ranked([*inside, *joined], effects), _FIRED: _dated(fired)}
     grown = replace(incident, last_window=window.start, features=_names(detail["series"]), detail=detail)
     return _until(grown, window, echoes)
 
@@ -527,13 +548,49 @@ def _recovered(state: SeriesState | None, rules: Rules, slot: Slot) -> bool:
     return state is not None and state.good >= needed
 
 
+def _goes_with_all_rows(
+    key: SeriesKey, incident: Incident, known: Mapping[SeriesKey, SeriesState], window: Window, *, rules: Rules
+) -> bool:
+    """Whether a segment that can say nothing any more is over because all rows are, of which it is a part.
+
+    A segment may become too small to be judged again. Where all rows alerted with it, or after it did, and have
+    recovered since, its silence (for as long as ``recover`` windows take) does not keep the incident open. Where it
+    was the segment alone that alerted last, all rows have nothing to say about it.
+    """
+    check, feature, segment = key
+    of_all, fired, state = (check, feature, None), fired_in(incident), known.get(key)
+    if segment is None or not {key, of_all} <= fired.keys():
+        return False
+    # A replay may begin after the last window that the segment was judged in.
+    judged = fired[key] if state is None or state.last_window is None else state.last_window
+    silent = window.start - judged >= rules.recover * window.length
+    return silent and fired[of_all] >= fired[key] and _recovered(known.get(of_all), rules, _slot(incident))
+
+
+def _begin_anew(known: Mapping[SeriesKey, SeriesState], incident: Incident) -> list[SeriesState]:
+    """The series of what is over that had no good window since: their bad ones are no part of what comes next."""
+    unseen = ((key, at) for key, at in fired_in(incident).items() if key not in known)
+    silent = [known[key] for key in members(incident) if key in known and known[key].bad]
+    return [
+        *(replace(state, bad=0, since=None) for state in silent),
+        *(SeriesState(incident.model, *key, last_window=at) for key, at in unseen),
+    ]
+
+
 def _open(
     slot: Slot, model: str, window: Window, confirmed: Sequence[SeriesState], effects: Mapping[SeriesKey, float]
 ) -> Incident:
     check, kind = Check(slot[0]), slot[1] or None
     since = min((state.since for state in confirmed if state.since is not None), default=window.start)
     ranked = _ranked([(state.check, state.feature, state.segment) for state in confirmed], effects)
-    detail: dict[str, Any] = {"series": ranked, "confirmed_window": window.start.isoformat()}
+    fired = {
+        (state.check, state.feature, state.segment): state.last_window
+        for state in confirmed
+        if state.last_window is not None
+    }
+    detail: dict[str, Any] = {
+        "series": ranked, "confirmed_window": window.start.isoformat(), _FIRED: _dated(fired)
+    }  # fmt: skip
     if kind is not None:
         detail["kind"] = kind
     return Incident(

@@ -232,6 +232,58 @@ def test_checks_have_incidents_of_their_own_and_segments_are_series() -> None:
     assert drift.detail["thread"] == performance.detail["thread"], "told together, threaded together"
 
 
+APP = "channel=app"
+
+
+def days_of(world: World, whole: str, segment: str, *, since: int = 0) -> list[str]:
+    """Performance of all rows and of one segment, a letter a day; what was told."""
+    told = []
+    for number, letters in enumerate(zip(whole, segment, strict=True), start=since):
+        found = [
+            result(letter, day(number), None, check=Check.PERFORMANCE, segment=name)
+            for letter, name in zip(letters, (None, APP), strict=True)
+            if letter != " "
+        ]
+        told.append("+".join(SHOWN[transition] for transition, _ in world.take(number, found).transitions) or ".")
+    return told
+
+
+@pytest.mark.parametrize(
+    ("whole", "segment", "told"),
+    [
+        pytest.param("AAAoo", "AAAcc", "done", id="a segment that became too small goes with all rows"),
+        pytest.param("AAAoo", "AAA  ", "done", id="one that has no rows any more as well"),
+        pytest.param("AAAoo", "AAAAc", ".", id="one that went on alone, and then fell silent, does not"),
+        pytest.param("AAAoo", "AAAow", ".", id="one that still warns does not"),
+        pytest.param("AAAoo", "AAAco", ".", id="one that can be judged is judged"),
+        pytest.param("oooooo", "AAAccc", ".", id="where all rows never fell they say nothing of a segment"),
+        pytest.param("AAAccc", "AAAccc", ".", id="silence of all is no recovery"),
+    ],
+)
+def test_a_segment_that_fell_silent_does_not_keep_open_what_is_over(whole: str, segment: str, told: str) -> None:
+    world = World()
+    assert days_of(world, whole, segment)[-1] == told
+    assert (world.only.state is IncidentState.RESOLVED) == (told == "done")
+
+
+def test_what_a_silent_segment_had_is_no_part_of_its_next_incident() -> None:
+    world = World()
+    days_of(world, "AAAoo", "AAAcc")
+    assert days_of(world, "oo", "Ao", since=5) == [".", "."], "one bad window is not enough, as for any other"
+    assert days_of(world, "oo", "AA", since=7)[-1] == "open"
+    assert [i.opened_window for i in world.incidents.values()] == [day(0).start, day(7).start]
+
+
+def test_a_replay_that_begins_after_a_segment_fell_silent_ends_the_incident_as_well() -> None:
+    world = World()
+    days_of(world, "AAAcccccccc", "AAAcccccccc")
+    late = [(day(n), [result("o", day(n), None, check=Check.PERFORMANCE)]) for n in range(7, 11)]
+    step = replay(model="m", windows=late, rules=world.rules, incidents=world.incidents.values())
+    assert [(kind, i.resolved_window) for kind, i in step.transitions] == [(Transition.RESOLVED, day(8).start)]
+    [segment] = [state for state in step.series if state.segment == APP]
+    assert (segment.bad, segment.since, segment.last_window) == (0, None, day(2).start)
+
+
 def test_another_job_does_not_touch_what_it_did_not_look_at() -> None:
     world = World()
     world.run(x="AA")
