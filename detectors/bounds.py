@@ -16,10 +16,10 @@ import numpy as np
 
 from detectors.classification import Measure, ThresholdRow, performance, threshold_table
 from detectors.corrected import expected_counts
-from detectors.corrected_scores import Expected
+from detectors.corrected_scores import Expected, bin_edges, gap_draws
 from detectors.intervals import z_value
 from detectors.posterior import Fit
-from detectors.profiles import FloatArray
+from detectors.profiles import FloatArray, IntArray
 from detectors.score_labels import Confusion, ScoreLabels, merge
 
 NEVER = "never_labelled"
@@ -132,7 +132,10 @@ def with_never_labelled(
 def corrected_with_never_labelled(
     measures: Mapping[str, Measure], found: Fit | str, never: ScoreLabels, *, beta: float = 2.0, level: float = 0.95
 ) -> dict[str, Measure]:
-    """The same for the corrected measures of the predictions that can be labelled, whose fit is ``found``."""
+    """The same for the corrected measures of the predictions that can be labelled, whose fit is ``found``.
+
+    Those of the score are told by :func:`corrected_scores_with_never_labelled`.
+    """
     if not never.n or isinstance(found, str):
         return dict(measures)
     unlabelled, told = _decided(never, None), {}
@@ -380,16 +383,17 @@ class _Table:
 def _area_bounds(table: _Table) -> tuple[float | None, float | None]:
     best = _best_area(table.positives, table.negatives, table.never)
     worst = _best_area(table.positives[::-1], table.negatives[::-1], table.never[::-1])
-    return (None if worst is None else 1 - worst), best
+    return (None if worst is None else 1 - worst[0]), (None if best is None else best[0])
 
 
 MOST_SINGLE = 2_000_000
 """Up to so many never labelled predictions are labelled one by one in the search for the best area."""
 
 
-def _best_area(positives: FloatArray, negatives: FloatArray, never: FloatArray) -> float | None:
-    """The largest area over all labels of ``never``: for any number of positives among them, those that score highest.
+def _best_area(positives: FloatArray, negatives: FloatArray, never: FloatArray) -> tuple[float, FloatArray] | None:
+    """The largest area over all labels of ``never``, and how many of them are positive at each score then.
 
+    For any number of positives among them, those that score highest give the largest.
     Swapping a positive for a negative that scores higher never lowers the area; so it is enough to try each number.
     """
     step = max(1.0, float(never.sum()) / MOST_SINGLE)
@@ -414,7 +418,10 @@ def _best_area(positives: FloatArray, negatives: FloatArray, never: FloatArray) 
     good = (n_pos > 1e-9) & (n_neg > 1e-9)
     if not good.any():
         return None
-    return min(float((pairs[good] / (n_pos[good] * n_neg[good])).max()), 1.0)
+    areas = np.where(good, pairs / np.where(good, n_pos * n_neg, 1.0), -1.0)
+    most = int(np.argmax(areas))
+    made_positive = np.bincount(units[:most], weights=size[:most], minlength=len(never))
+    return min(float(areas[most]), 1.0), made_positive.astype(np.float64)
 
 
 def _loss_bounds(of_positive: FloatArray, of_negative: FloatArray, table: _Table) -> tuple[float, float]:
@@ -454,7 +461,123 @@ _OF_SCORES: Mapping[str, Callable[[_Table], tuple[float | None, float | None]]] 
 }
 
 
+def corrected_scores_with_never_labelled(
+    measures: Mapping[str, Measure],
+    table: Expected | str,
+    never: ScoreLabels,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Measure]:
+    """The same for the corrected metrics of the score, from the counts to be expected of those that can be labelled.
+
+    Of PR-AUC no bounds are worked out: ``never_labelled`` alone.
+    """
+    unlabelled = never.positives + never.negatives + never.unlabelled
+    if not unlabelled.any() or isinstance(table, str):
+        return dict(measures)
+    outside = never.low < 0 or never.high > 1
+    told = {}
+    for name, measure in measures.items():
+        if measure.value is None:
+            told[name] = measure
+        elif name == "roc_auc":
+            told[name] = _expected_area(measure, table, never, level=level)
+        elif name in ("brier", "log_loss", "ece") and outside:
+            told[name] = Measure(None, n=measure.n, reason="scores_not_probabilities")
+        elif name in ("brier", "log_loss"):
+            told[name] = _expected_loss(name, measure, table, never)
+        elif name == "ece":
+            told[name] = _expected_ece(measure, table, never, level=level, seed=seed)
+        else:
+            told[name] = Measure(None, n=measure.n, reason=NEVER)
+    return told
+
+
+def _expected_table(table: Expected, never: ScoreLabels) -> tuple[_Table, IntArray]:
+    """Both on the same scores, and where those of ``table`` are among them."""
+    scores = np.union1d(table.scores, never.scores)
+    at, there = np.searchsorted(scores, table.scores), np.searchsorted(scores, never.scores)
+    positives, negatives, unlabelled = (np.zeros(len(scores)) for _ in range(3))
+    positives[at], negatives[at] = table.positives, table.negatives
+    unlabelled[there] = (never.positives + never.negatives + never.unlabelled).sum(axis=1)
+    return _Table(scores, positives, negatives, unlabelled), at
+
+
+def _expected_area(measure: Measure, table: Expected, never: ScoreLabels, *, level: float) -> Measure:
+    """By the delta method at the labels that give either end: near it they stay the best, or the worst."""
+    whole, at = _expected_table(table, never)
+    ends: list[tuple[float | None, float]] = []
+    for flip in (True, False):
+        turn = slice(None, None, -1 if flip else 1)
+        found = _best_area(whole.positives[turn], whole.negatives[turn], whole.never[turn])
+        if found is None:
+            return Measure(None, n=measure.n, reason="one_class")
+        area, made = (1 - found[0] if flip else found[0]), found[1][turn]
+        pos, neg = whole.positives + made, whole.negatives + whole.never - made
+        n_pos, n_neg = float(pos.sum()), float(neg.sum())
+        below = (np.cumsum(neg) - neg / 2) / n_neg
+        above = (n_pos - np.cumsum(pos) + pos / 2) / n_pos
+        of_positive, of_negative = (below - area) / n_pos, (above - area) / n_neg
+        variance = float(table.spread((of_positive - of_negative)[None, at])[0, 0])
+        # And the sampling error of those that can be labelled.
+        variance += float(whole.positives @ of_positive**2 + whole.negatives @ of_negative**2)
+        ends.append((area, variance))
+    return _from_ends(ends, n=measure.n, undefined="one_class", level=level)
+
+
+def _expected_loss(name: str, measure: Measure, table: Expected, never: ScoreLabels) -> Measure:
+    whole, _ = _expected_table(table, never)
+    low, high = (_brier_bounds if name == "brier" else _log_loss_bounds)(whole)
+    rate, value = measure.rate or (measure.low, measure.high), measure.value
+    if value is None or rate[0] is None or rate[1] is None:
+        return measure
+    part = table.size / (table.size + float(whole.never.sum()))
+    chance = (max(low - part * (value - rate[0]), 0.0), high + part * (rate[1] - value))
+    return _bounds(low, high, (chance[0], min(chance[1], 1.0) if name == "brier" else chance[1]), n=measure.n)
+
+
+def _expected_ece(measure: Measure, table: Expected, never: ScoreLabels, *, level: float, seed: int) -> Measure:
+    """Of draws of what the gaps will be: in each, the least and the most that the never labelled make of them."""
+    kept, draws, sampling = gap_draws(table, seed)
+    weight = (never.positives + never.negatives + never.unlabelled).sum(axis=1)
+    place = np.searchsorted(bin_edges(), never.scores)
+    size = len(bin_edges()) + 1
+    room, mass = (np.bincount(place, weights=each, minlength=size) for each in (weight, weight * never.scores))
+    n = table.size + float(weight.sum())
+    gap = np.zeros((len(draws), size))
+    gap[:, kept] = draws * table.size
+    gap -= mass
+    least = np.maximum(np.maximum(gap, -(gap + room)), 0.0).sum(axis=1) / n
+    most = np.maximum(np.abs(gap), np.abs(gap + room)).sum(axis=1) / n
+    half = z_value(level) * math.sqrt(sampling) * table.size / n
+    low, high = float(least.mean()), float(most.mean())
+    ends = float(np.quantile(least, (1 - level) / 2)), float(np.quantile(most, (1 + level) / 2))
+    chance = (max(low - math.hypot(low - ends[0], half), 0.0), min(high + math.hypot(ends[1] - high, half), 1.0))
+    return _bounds(low, high, chance, n=measure.n)
+
+
 # --- worth ------------------------------------------------------------------------------------------
+
+
+def corrected_value_bounds(measure: Measure, never: ScoreLabels, worth: Mapping[Any, float]) -> Measure:
+    """The corrected mean worth of a decision, over all predictions; ``measure`` is of those that can be labelled."""
+    unlabelled = _decided(never, None)
+    if not sum(unlabelled) or measure.value is None or measure.rate is None:
+        return measure
+    n = measure.n + sum(unlabelled)
+    ends = [(measure.n * measure.value + _unknown_worth(unlabelled, worth, pick=pick)) / n for pick in (min, max)]
+    below, above = measure.value - measure.rate[0], measure.rate[1] - measure.value
+    chance = (ends[0] - below * measure.n / n, ends[1] + above * measure.n / n)
+    return _bounds(ends[0], ends[1], chance, n=measure.n)
+
+
+def _unknown_worth(
+    never: Sequence[float], worth: Mapping[Any, float], *, pick: Callable[[float, float], float]
+) -> float:
+    """What never labelled decisions, negative and positive ones, are worth together at the least, or the most."""
+    of_positive = pick(float(worth.get("tp", 0.0)), float(worth.get("fp", 0.0)))
+    return never[1] * of_positive + never[0] * pick(float(worth.get("fn", 0.0)), float(worth.get("tn", 0.0)))
 
 
 def value_bounds(measure: Measure, counts: ScoreLabels, never: ScoreLabels, worth: Mapping[Any, float]) -> Measure:
@@ -466,10 +589,6 @@ def value_bounds(measure: Measure, counts: ScoreLabels, never: ScoreLabels, wort
     outcomes = ("tp", "fp", "fn", "tn")
     known = sum(n * float(worth.get(name, 0.0)) for n, name in zip(cells, outcomes, strict=True))
     n = sum(cells) + sum(unlabelled)
-    ends = []
-    for pick in (min, max):
-        unknown = unlabelled[1] * pick(float(worth.get("tp", 0.0)), float(worth.get("fp", 0.0)))
-        unknown += unlabelled[0] * pick(float(worth.get("fn", 0.0)), float(worth.get("tn", 0.0)))
-        ends.append((known + unknown) / n)
+    ends = [(known + _unknown_worth(unlabelled, worth, pick=pick)) / n for pick in (min, max)]
     half = ((measure.high or measure.value) - measure.value) * sum(cells) / n
     return _bounds(ends[0], ends[1], (ends[0] - half, ends[1] + half), n=measure.n)

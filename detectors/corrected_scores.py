@@ -457,6 +457,20 @@ _DRAWS = 4000
 
 def ece(table: Expected, level: float, seed: int) -> Measure:
     """Expected calibration error over ten bins of equal width, as it will be once all labels are in."""
+    _, gaps, sampling = gap_draws(table, seed)
+    draws = np.abs(gaps).sum(axis=1)
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    return _measured(table, float(draws.mean()), Interval(low, high), sampling, level=level)
+
+
+def gap_draws(table: Expected, seed: int = 0) -> tuple[IntArray, FloatArray, float]:
+    """By how much positives will differ from what scores promise, in the bins of calibration, as shares of all labels.
+
+    Returns
+    -------
+    The inhabited bins, shape ``(B,)``; draws of their gaps, ``(n, B)``; and the variance that sampling alone gives to
+    the sum of their absolute values.
+    """
     bins = np.searchsorted(bin_edges(), table.scores)
     n = table.size
     size = _sums(bins, table.total, _CALIBRATION_BINS)
@@ -466,11 +480,9 @@ def ece(table: Expected, level: float, seed: int) -> Measure:
     error = table.spread(inside / n)
     coin = inside @ (table.total * table.scores * (1 - table.scores)) / n**2
     part = size[kept] / n
-    draws = np.abs(_posterior(gaps, error, coin, part, np.random.default_rng(seed))).sum(axis=1)
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]).tolist()
     share = np.clip(inside @ table.positives / size[kept], 0.0, 1.0)
     sampling = float(np.sum(part**2 * share * (1 - share) / size[kept]))
-    return _measured(table, float(draws.mean()), Interval(low, high), sampling, level=level)
+    return kept, _posterior(gaps, error, coin, part, np.random.default_rng(seed)), sampling
 
 
 def _posterior(

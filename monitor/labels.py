@@ -17,6 +17,8 @@ import pyarrow.compute as pc
 
 from detectors import corrected as correcting
 from detectors.bounds import (
+    corrected_scores_with_never_labelled,
+    corrected_value_bounds,
     corrected_with_never_labelled,
     thresholds_with_never_labelled,
     value_bounds,
@@ -26,7 +28,7 @@ from detectors.calibration import CalibrationError, Calibrator, estimate, fit
 from detectors.calibration_drift import CalibrationBaseline
 from detectors.classification import HIGHER_IS_WORSE, Measure, performance
 from detectors.corrected import CORRECTABLE, mean_worth
-from detectors.corrected_scores import Expected, expect, pooled, score_measures
+from detectors.corrected_scores import SCORE_METRICS, Expected, expect, pooled, score_measures
 from detectors.corrected_tables import Tables, corrected_tables
 from detectors.delay import DelayLaw, learn
 from detectors.delay_counts import DelayCounts, age_edges, count_delays, count_states, merge
@@ -901,7 +903,12 @@ def _corrected(
     if isinstance(tables, Tables) and isinstance(table, Expected):
         rows = thresholds_with_never_labelled(tables.thresholds, scores, never, table=table)
         tables = replace(tables, thresholds=rows)
-    return corrected_with_never_labelled(told, found, never, beta=beta), tables
+    apart = corrected_scores_with_never_labelled(
+        {name: told.pop(name) for name in SCORE_METRICS if name in told}, table, never
+    )
+    if "value" in told:
+        apart["value"] = corrected_value_bounds(told.pop("value"), never, worth)
+    return corrected_with_never_labelled(told, found, never, beta=beta) | apart, tables
 
 
 def _widest(corrected: Mapping[str, Measure]) -> dict[str, float]:
