@@ -23,7 +23,7 @@ from detectors.delay import learn
 from detectors.delay_counts import DelayCounts, merge
 from monitor.checks import Scope
 from monitor.config import ModelConfig
-from monitor.delays import DELAY, LOOKED_BACK, OUTAGE, delay_findings
+from monitor.delays import DELAY, OUTAGE, delay_findings, looked_back
 from monitor.models import Result, Verdict, Window
 
 TABLE = Measured("benchmarks.lateness", "lateness", {"months": 12, "runs": 3, "seed": 21})
@@ -55,7 +55,7 @@ class Watch:
     def look(self, now: int) -> dict[str, Verdict]:
         """What is said at midnight before day ``now`` of either finding."""
         mature, at = self._log.world.mature, START + timedelta(days=now)
-        first = max(0, now - 1 - mature - LOOKED_BACK.days)
+        first = max(0, now - 1 - looked_back(timedelta(days=1), timedelta(days=mature)).days)
         windows = [(_day(day), self._seen(day, now)) for day in range(first, now - 1)]
         recent = [counts for _, counts in windows[-(mature + 28) :]]
         newest = self._log.newest(now)

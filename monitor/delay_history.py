@@ -58,7 +58,7 @@ def history(
     alike: DelayCounts,
     leave_out: Window,
     segment: str | Every | None = None,
-    most: int = MAX_WINDOWS,
+    step: int | None = None,
 ) -> dict[str | None, History]:
     """What windows from ``start`` to ``now`` have shown, as far as it was known at ``now``, for each segment.
 
@@ -70,15 +70,15 @@ def history(
         The window in question.
     segment
         As in :meth:`Store.profiles`.
-    most
-        About how many groups there may be.
+    step
+        How many windows make a group; by default as few as make no more than ``MAX_WINDOWS``.
     """
     marks = [
         mark
         for mark in store.profile_marks(name, start=start, end=now, column=column, segment=segment)
         if mark.window.end <= leave_out.start or mark.window.start >= leave_out.end
     ]
-    step = _step(len({mark.window for mark in marks}), most)
+    step = step or _step(len({mark.window for mark in marks}))
     length = step * leave_out.length
 
     def place(window: Window) -> int:
@@ -99,8 +99,8 @@ def history(
     return found
 
 
-def _step(n_windows: int, most: int) -> int:
-    least = -(-n_windows // most)
+def _step(n_windows: int) -> int:
+    least = -(-n_windows // MAX_WINDOWS)
     return next((step for step in _STEPS if step >= least), -(-least // _STEPS[-1]) * _STEPS[-1])
 
 

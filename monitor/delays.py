@@ -43,8 +43,7 @@ def delay_findings(
     Parameters
     ----------
     law, windows
-        The delay law for the window in question, and the windows of ``LOOKED_BACK`` and of the time until labels are
-        mature, oldest first.
+        The delay law for the window in question, and the windows since :func:`looked_back`, oldest first.
     history
         Earlier results of ``label_outage``, oldest first.
     strata
@@ -188,8 +187,13 @@ def lateness_of(
 WEEKS_BACK = (0, 1, 2, 4, 8)
 """How many weeks ago the stretches end that are asked about: of an older one more labels are in."""
 MOST_WEEKS = 12
-LOOKED_BACK = timedelta(weeks=MOST_WEEKS)
-"""From how far back, beyond the time until labels are mature, windows show how much weeks differ."""
+"""Weeks at most that say how much weeks differ."""
+
+
+def looked_back(length: timedelta, delay: timedelta) -> timedelta:
+    """From how far before a window of this length on others are asked, whose labels take ``delay`` to be mature."""
+    week = max(length, timedelta(weeks=1))
+    return min(delay + week, max(WEEKS_BACK) * week) + (MOST_WEEKS + 1) * week
 
 
 def _week(length: timedelta) -> int:

@@ -46,8 +46,8 @@ from monitor import performance as judging
 from monitor.checks import Scope
 from monitor.config import ModelConfig, RollingBaseline
 from monitor.delay_history import History, history
-from monitor.delays import LOOKED_BACK, MOST_WEEKS, OUTAGE, delay_findings, labels_expected
 from monitor.delays import METRICS as FINDINGS
+from monitor.delays import OUTAGE, delay_findings, labels_expected, looked_back
 from monitor.label_tasks import column_of, label_name
 from monitor.models import DECISION, SCORE, Baseline, Check, Result, Roles, StoredProfile, Verdict, Window
 from monitor.sources import LABEL_TIME, NEVER, Source
@@ -812,12 +812,12 @@ def findings(
             for each in stored
             if each.metric in FINDINGS and each.window == scope.window
         ]
-    window = scope.window
-    start = _first_watched(scope.model, window)
+    window, delay = scope.window, timedelta(0) if scope.model.labels is None else scope.model.labels.delay
+    start = window.start - looked_back(window.length, delay)
     earlier = max(start, window.start - MOST_LOOKS * window.length)
     seen = history(
         store, scope.name, column_of(scope.model, DELAYS), start=start, now=now, alike=_no_delays(grid),
-        leave_out=window, most=WATCHED,
+        leave_out=window, step=max(1, timedelta(days=1) // window.length),
     ).get(None)  # fmt: skip
     found = delay_findings(
         scope,
@@ -831,13 +831,6 @@ def findings(
     return [replace(each, feature=feature) for each in found]
 
 
-def _first_watched(model: ModelConfig, window: Window) -> datetime:
-    delay = model.labels.delay if model.labels is not None else timedelta(0)
-    return window.start - delay - max(LOOKED_BACK, (MOST_WEEKS + 1) * window.length)
-
-
-WATCHED = 200
-"""Groups of windows at most in which changes of delay are looked for: those of days stay days."""
 MOST_LOOKS = 400
 """Windows at most whose looks for an outage say what is usual."""
 

@@ -90,6 +90,17 @@ def test_groups_hold_what_their_windows_hold_and_are_read_once(store: Store, mon
     assert not same(fresh, reduce(merge, (each for _, each in first.windows)))
 
 
+def test_hours_are_put_together_to_days_where_days_are_asked_for(store: Store) -> None:
+    now = START + 60 * HOUR
+    keep(store, range(60), now=now)
+    found = history(store, NAME, COLUMN, start=START, now=now, alike=ALIKE, leave_out=hour(59), step=24)[None]
+    assert [window for window, _ in found.windows] == [
+        Window(START, START + 24 * HOUR), Window(START + 24 * HOUR, START + 48 * HOUR),
+        Window(START + 48 * HOUR, START + 59 * HOUR),
+    ]  # fmt: skip
+    assert same(found, plainly(store, 59, now=now))
+
+
 def test_the_window_in_question_teaches_itself_nothing(store: Store) -> None:
     now = START + 200 * HOUR
     keep(store, range(200), now=now)

@@ -25,7 +25,8 @@ from benchmarks.late_worlds import (
     weekly,
 )
 from benchmarks.lateness import OUTAGES, Watch, days_to_tell, false_months, outage
-from monitor.delays import DELAY, OUTAGE, Silent, lateness_of, longest_usual, silences
+from detectors.delay_counts import age_edges, count_delays
+from monitor.delays import DELAY, OUTAGE, Silent, lateness_of, longest_usual, looked_back, silences
 from monitor.models import Check, Result, Verdict, Window
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -117,6 +118,33 @@ def test_days_on_which_clocks_change_are_days() -> None:
     change = lateness_of(windows, now=starts(100))
     assert change is not None, "a week is seven days, not seven times 25 hours"
     assert not is_told(change)
+
+
+@pytest.mark.parametrize(
+    ("length", "delay", "weeks"),
+    [
+        pytest.param(DAY / 24, 2 * DAY, 14 + 2 / 7, id="hours: a week and two days more than thirteen weeks"),
+        pytest.param(DAY, 400 * DAY, 21, id="labels of a year: eight weeks more, and no year"),
+        pytest.param(30 * DAY, 60 * DAY, 16 * 30 / 7, id="months stand for weeks"),
+    ],
+)
+def test_how_far_back_windows_are_read(length: timedelta, delay: timedelta, weeks: float) -> None:
+    assert looked_back(length, delay) / timedelta(weeks=1) == pytest.approx(weeks)
+
+
+def test_a_month_of_windows_is_held_against_the_months_before() -> None:
+    """Windows of 30 days; labels take a month or two, and from the eighteenth window on twice that."""
+    rng, edges, month = np.random.default_rng(5), age_edges(120 * 86400.0), 30
+    for slower in (1.0, 2.0):
+        windows = []
+        for place in range(20):
+            made, label = month * (place + np.sort(rng.random(800))), (rng.random(800) < 0.2).astype(float)
+            delay = rng.exponential(40.0, 800) * (slower if place >= 18 else 1.0)
+            age = 20 * month - made
+            known, seen = (np.where(delay <= age, each, np.nan) for each in (delay * 86400, label))
+            counts = count_delays(known, seen, age * 86400, edges=edges, mature=90 * 86400.0)
+            windows.append((Window(START + place * month * DAY, START + (place + 1) * month * DAY), counts))
+        assert is_told(lateness_of(windows, now=START + 20 * month * DAY)) is (slower > 1), slower
 
 
 def test_labels_held_up_by_an_outage_are_none_that_take_longer() -> None:
