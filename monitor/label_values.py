@@ -13,6 +13,8 @@ from monitor.sources import canonical
 MANY = 20
 """More distinct numbers than these are no classes."""
 MOST_CLASSES = 100
+ENOUGH = 20
+"""So many labels of one class are no chance."""
 SHOWN = 5
 
 
@@ -80,9 +82,19 @@ def _of_flags(model: ModelConfig, label: Seen) -> list[Remark]:
     if not there and len(found) == 2:
         todo = "write `positive:` with the one that is"
         return [Remark(f"{told}: none is {positive}, so all would be negative; {todo}", broken=True)]
-    if not there and canonical(next(iter(found))) not in ("0", "-1"):
-        return [Remark(f"{told} only, which is not {positive}: is that spelled as the label is?")]
-    return []
+    return _of_one_class(model, label, told) if len(found) == 1 else []
+
+
+def _of_one_class(model: ModelConfig, label: Seen, told: str) -> list[Remark]:
+    [only], labels = label.distinct, model.labels
+    if only != canonical(model.positive):
+        odd = f"{told} only, which is not `positive: {model.positive}`: is that spelled as the label is?"
+        return [] if only in ("0", "-1") else [Remark(odd)]
+    apart = labels is not None and labels.absent_means is None and (labels.table or labels.query) is not None
+    if not apart or len(label.values) < ENOUGH:
+        return []
+    todo = "write `labels.absent_means` with the other class"
+    return [Remark(f"{told} only: where a prediction without a label is a negative, {todo}")]
 
 
 def _of_decisions(model: ModelConfig, predicted: Seen | None) -> list[Remark]:

@@ -401,6 +401,8 @@ class Reference:
     scores: CalibrationBaseline | None = None
     segments: Mapping[str, Mapping[str, Measure]] = field(default_factory=dict)
     few: Mapping[str, int] = field(default_factory=dict)
+    classes: tuple[int, int] = (0, 0)
+    """How many labels are negative, and how many positive."""
 
 
 _known: WeakKeyDictionary[Store, dict[tuple[object, ...], Reference | None]] = WeakKeyDictionary()
@@ -478,6 +480,7 @@ def _summed_up(found: Reckoned, model: ModelConfig) -> Reference | None:
         scores,
         {name: _performance_of(model, *each) for name, each in found.segments.items() if each[0].n_labelled >= least},
         {name: each[0].n_labelled for name, each in found.segments.items() if each[0].n_labelled < least},
+        (counts.n_negative, counts.n_positive),
     )
 
 
@@ -703,10 +706,13 @@ def judge(scope: Scope, counted: Counted, known: Known, *, store: Store, mature:
     """Three curves for all rows and each segment, and whether labels come as they used to."""
     age_days = (now - scope.window.end).total_seconds() / 86400
     expected = None
-    if scope.model.labels is not None and known.lateness is not None and not mature:
+    # Where no label comes to mean one, all count once labels are mature.
+    awaited = not mature and absent_class(scope.model) is None
+    if scope.model.labels is not None and known.lateness is not None and awaited:
         due = scope.window.end + scope.model.labels.delay
         expected = labels_expected(counted.landed[None], known.lateness.windows, scope.window, now=now, due=due)
     results: list[Result] = []
+    alone = only_one_class(scope.model, counted.scores[None], known)
     for segment, scores in counted.scores.items():
         never = counted.never.get(segment) or empty()
         complete = mature or (scores.label_coverage or 0.0) >= judging.NEARLY_ALL
@@ -736,12 +742,34 @@ def judge(scope: Scope, counted: Counted, known: Known, *, store: Store, mature:
                 age_days=age_days,
                 notes=notes,
                 expected=expected if segment is None else None,
+                one_class=alone,
             ),
             segment=segment,
         )
     meant = None if known.reference is None else known.reference.scores
     results += scores_again(scope, counted.scores[None], meant, store=store, mature=mature, now=now)
     return results + _findings(scope, counted, known, store=store, now=now)
+
+
+def only_one_class(model: ModelConfig, scores: ScoreLabels, known: Known) -> str:
+    """Why labels say nothing of the decisions: there has only ever been one class of them; empty where there were both.
+
+    A log of frauds alone, without ``absent_means``, has a precision of 1; labels that are spelled otherwise than
+    ``positive`` have one of 0.
+    """
+    n = np.array([scores.n_negative, scores.n_positive], np.int64)
+    if known.reference is not None:
+        n += known.reference.classes
+    if known.lateness is not None:
+        n += sum((np.asarray(each.n) for _, each in known.lateness.windows), np.zeros(2, np.int64))
+    if absent_class(model) is not None or n.all() or n.sum() < model.performance.min_labels:
+        return ""
+    if not n[1]:
+        return f"of {n[0]:,} labels none is `positive: {model.positive}`: are they spelled so?"
+    hint = ""
+    if (scores.label_coverage or 0.0) < judging.NEARLY_ALL:
+        hint = "; where a prediction without a label is a negative, say so with `labels.absent_means`"
+    return f"all of {n[1]:,} labels are `positive: {model.positive}`{hint}"
 
 
 def scores_again(

@@ -77,6 +77,8 @@ class Curves:
     expected: Expected | None = None
     widest: Mapping[str, float] = field(default_factory=dict)
     """How wide the interval of a corrected value may be for it to decide, where that is not ``WIDEST``."""
+    one_class: str = ""
+    """Why labels say nothing of the decisions, where there has only ever been one class of them."""
     law: str = ""
     """Of a segment: whose delay law corrects it, its own (``segment``) or that of all (``model``)."""
 
@@ -249,6 +251,8 @@ def refused(  # noqa: PLR0911
         return Judgement(Verdict.NO_DATA, None, "no predictions in this window")
     if kind == "realized" and curves.n_labelled == 0:
         return Judgement(Verdict.NO_DATA, None, "no labels yet")
+    if kind == "realized" and curves.one_class:
+        return Judgement(Verdict.CANNOT_TELL, None, curves.one_class)
     if kind != "estimated" and curves.n_labelled < limits.min_labels:
         return Judgement(Verdict.CANNOT_TELL, None, f"{curves.n_labelled} labels, min_labels is {limits.min_labels}")
     if kind == "estimated" and curves.n_predictions < scope.model.min_rows:

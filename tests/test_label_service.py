@@ -146,6 +146,26 @@ def test_a_catch_up_reminds_of_nothing_that_it_has_only_just_told(tmp_path: Path
     closed(service)
 
 
+@pytest.mark.parametrize(
+    ("spelled", "words"),
+    [
+        pytest.param({0: None, 1: 1}, "say so with `labels.absent_means`", id="positives alone are logged"),
+        pytest.param({0: "no", 1: "yes"}, "none is `positive: 1`: are they spelled so?", id="no label is `positive`"),
+    ],
+)
+def test_labels_of_one_class_only_are_not_judged(tmp_path: Path, spelled: dict[int, object], words: str) -> None:
+    predictions, labels = log(3, days=BASELINE + 3)
+    labels = labels.assign(y=labels.y.map(spelled)).dropna(subset="y")
+    service = opened(tmp_path, predictions, labels)
+    assert run_due(service, now=START + (BASELINE + 13) * DAY, worker="test").errors == []
+    found = service.store.results("model", check=Check.PERFORMANCE)
+    realized = [r for r in found if r.kind == "realized" and r.detail["mature"] and r.n_current]
+    assert {r.verdict for r in realized} == {Verdict.CANNOT_TELL}
+    assert all(words in r.detail["reason"] for r in realized if r.value is not None)
+    assert not [r for r in found if r.verdict in (Verdict.WARN, Verdict.ALERT)]
+    closed(service)
+
+
 def test_odd_labels_are_counted_and_the_newest_counts(tmp_path: Path) -> None:
     predictions, labels = log(7, days=BASELINE + 1)
     mine = labels[labels.id >= BASELINE * PER_DAY]

@@ -35,6 +35,8 @@ def told(values: list[Any], *, predicted: list[Any] | None = None, task: str = "
         pytest.param("binary", [x / 7 for x in range(99)], {}, ["`task: regression`"], True, id="a number"),
         pytest.param("binary", ["yes", "no"], {}, ["none is `positive: 1`", "write `positive:`"], True, id="yes and no"),
         pytest.param("binary", ["no"] * 9, {}, ["is that spelled"], False, id="one text only"),
+        pytest.param("binary", [1] * 20, {"key": "id", "labels": {"table": "l"}}, ["`labels.absent_means`"], False,
+                     id="positives only, in a table of their own"),
         pytest.param("regression", ["yes", "no"], {}, ["no number", "`task: binary`"], True, id="texts for numbers"),
         pytest.param("regression", FIVE, {}, ["no number", "`task: multiclass`"], True, id="classes for numbers"),
         pytest.param("regression", [0, 1, 1, 0], {}, ["`task: binary`"], False, id="true and false for numbers"),
