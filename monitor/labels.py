@@ -175,6 +175,8 @@ class Counted:
     segment_delays: dict[str, DelayCounts] = field(default_factory=dict)
     pieces: Sequence[ScoreLabels] = ()
     """The scores and labels of the parts that a long stretch was counted in."""
+    n_known: int = 0
+    """Labels of these predictions that a table of their own held, several of one prediction among them."""
 
 
 class _Part:
@@ -287,6 +289,7 @@ def count(
         {name: int(getattr(stream, name, 0) or 0) for name in ODDITIES if getattr(stream, name, 0)},
         of_segments,
         [part.counts() for part in split],
+        int(getattr(stream, "n_known", 0)),
     )
     return counted, told
 

@@ -372,6 +372,8 @@ class Told:
     results: list[Result]
     profiles: list[StoredProfile]
     n_rows: int
+    n_known: int = 0
+    """Labels of the window's predictions that a table of their own held, as :class:`LabelStream` counts them."""
 
 
 def look(
@@ -412,7 +414,7 @@ def look(
     column = column_of(model, OUTCOMES)
     kept = [StoredProfile(scope.name, window, column, _thin(c), segment) for segment, c in counted.outcomes.items()]
     kept.append(StoredProfile(scope.name, window, column_of(model, late.DELAYS), counted.delays))
-    return Told(results, kept, counted.n_rows)
+    return Told(results, kept, counted.n_rows, stream.n_known)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from monitor import (
     outcomes,
     pairs,
     passes,
+    recheck,
     schedule,
     usual,
 )
@@ -146,7 +147,7 @@ def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
     model, scope = service.model(claim.model), scope_of(service, claim)
     with service.source(claim.model) as source:
         roles = service.roles(claim.model, source, now=now)
-        mark = schedule.fingerprint(source, model, roles, claim.window, job=claim.job, now=now)
+        mark = recheck.fingerprint(source, model, roles, claim.window, job=claim.job, now=now)
         try:
             baseline = baselines.ensure(
                 claim.model,
@@ -221,7 +222,7 @@ def skew(service: Service, claim: Claim, now: datetime) -> Seen:
     model, scope = service.model(claim.model), scope_of(service, claim)
     with service.source(claim.model) as source:
         roles = service.roles(claim.model, source, now=now)
-        mark = schedule.fingerprint(source, model, roles, claim.window, job=claim.job, now=now)
+        mark = recheck.fingerprint(source, model, roles, claim.window, job=claim.job, now=now)
         found = source.read_pairs(model, roles, claim.window, now=now)
     measures = pairs.compare(found, model, roles, min_category_rows=scope.min_category_rows)
     kept = model.skew.examples if model.skew is not None and service.config.retention.samples else 0
@@ -243,8 +244,10 @@ def labels(service: Service, claim: Claim, now: datetime) -> Seen:
     with service.source(claim.model) as source:
         roles = service.roles(claim.model, source, now=now)
         model = spelled_out(model, roles)
-        mark = schedule.fingerprint(source, model, roles, claim.window, job=claim.job, now=now)
+        mark = recheck.fingerprint(source, model, roles, claim.window, job=claim.job, now=now)
+        tables = recheck.label_tables(source, model, now=now)
         told = [one_label(service, claim, view, source=source, roles=roles, now=now) for view in views(model)]
+        known = recheck.known_of(views(model), [each.n_known for each in told])
         told = [
             replace(
                 each,
@@ -265,8 +268,8 @@ def labels(service: Service, claim: Claim, now: datetime) -> Seen:
     n_rows = max((each.n_rows for each in told), default=0)
     state = state_of(decisive(results), n_rows)
     measured = {"measured": performance_hash(service.model(claim.model), min_category_rows=scope.min_category_rows)}
-    kept = [profile for each in told for profile in each.profiles]
-    seen = Seen(state, n_rows, None, mark, results, kept, detail=measured)
+    profiles = [kept for each in told for kept in each.profiles]
+    seen = Seen(state, n_rows, None, mark, results, profiles, detail=measured | recheck.kept(tables, known))
     return with_versions(service, seen, beside, now=now) if beside else seen
 
 
@@ -291,7 +294,7 @@ def one_label(
     known = late.Known(grid, reference, lateness, newest, by_segment)
     results = outcomes.of_label(model, late.judge(scope, counted, known, store=store, mature=mature, now=now))
     n_rows = counted.scores[None].n + counted.never[None].n
-    return outcomes.Told(results, late.profiles(claim.model, model, window, counted), n_rows)
+    return outcomes.Told(results, late.profiles(claim.model, model, window, counted), n_rows, counted.n_known)
 
 
 def versions(
@@ -382,7 +385,7 @@ def plan_model(service: Service, name: str, *, now: datetime, report: RunReport 
     if report is not None:
         report.skipped += len(skipped)
     try:
-        schedule.recheck(service, name, now=now)
+        recheck.recheck(service, name, now=now)
     except SourceError as error:
         log.warning("recheck_failed", model=name, reason=str(error))
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from monitor import label_tasks, windows
 from monitor.config import Config, ModelConfig, parse_duration, spec_hash
-from monitor.models import Job, Message, Roles, RunState, Window, WindowRow
+from monitor.models import Job, Message, Roles, RunState, Window
 
 if TYPE_CHECKING:
     from monitor.service import Service
-    from monitor.sources import Source
 
 Queued = tuple[str, str, Message]
 RESTATABLE = (RunState.OK, RunState.NO_DATA, RunState.INSUFFICIENT)
@@ -80,45 +79,6 @@ def plan_range(service: Service, name: str, *, start: datetime, end: datetime, n
     return planned
 
 
-def recheck(service: Service, name: str, *, now: datetime) -> int:
-    """Open again the windows whose rows or labels have changed since they were read; return how many."""
-    model, opened = service.model(name), 0
-    roles = known_roles(service, name, now=now)
-    if roles is None:
-        return 0
-    from monitor.sources import spelled_out  # noqa: PLC0415 - with Arrow, which telling what is due does without
-
-    model = spelled_out(model, roles)
-    for job in jobs(model, roles):
-        young = [
-            row
-            for row in service.store.windows(
-                name, job, start=now - _horizon(model, job, service.config), end=now, states=RESTATABLE
-            )
-            if _worth_a_look(row, model, config=service.config, now=now)
-        ]
-        if not young:
-            continue
-        with service.source(name) as source:
-            for row in young:
-                if fingerprint(source, model, roles, row.window, job=job, now=now) != row.fingerprint:
-                    service.store.reopen(name, job, row.window, reason="its rows changed")
-                    opened += 1
-    return opened
-
-
-def fingerprint(source: Source, model: ModelConfig, roles: Roles, window: Window, *, job: Job, now: datetime) -> str:
-    """A cheap mark of what a window's result depends on; another mark means that it must be computed again."""
-    mark = source.fingerprint(model, roles, window, job=job, now=now)
-    if job is not Job.LABELS:
-        return mark
-    marks = [f"{mark}|mature={is_mature(model, window, now=now)}"]
-    for view in label_tasks.views(model)[1:]:
-        mark = source.fingerprint(view, label_tasks.roles_of(view, roles), window, job=job, now=now)
-        marks.append(f"{mark}|mature={is_mature(view, window, now=now)}")
-    return "; ".join(marks)
-
-
 def is_mature(model: ModelConfig, window: Window, *, now: datetime) -> bool:
     """Whether the labels of a window may be taken as complete."""
     delay = model.labels.delay if model.labels is not None else timedelta(0)
@@ -141,34 +101,6 @@ def known_roles(service: Service, name: str, *, now: datetime) -> Roles | None:
             return service.roles(name, source, now=now)
     except SourceError:
         return None
-
-
-def _horizon(model: ModelConfig, job: Job, config: Config) -> timedelta:
-    """How far back a closed window may still change."""
-    delay = longest_delay(model) if job is Job.LABELS else timedelta(0)
-    return delay + model.lateness + 2 * length(model, config)
-
-
-def _worth_a_look(row: WindowRow, model: ModelConfig, *, config: Config, now: datetime) -> bool:
-    """Whether a closed window should be looked at again.
-
-    Looks thin out with the window's age (each when it is a third older), so that neither a big table is counted at
-    every tick nor a window restated for every label; the moment when labels are mature is never missed.  With
-    ``labels.horizons`` labels are looked at when a window comes to one of these ages, and at no other.
-    """
-    looked = row.detail.get("as_of")
-    if looked is None:
-        return True
-    last = datetime.fromisoformat(looked)
-    if row.job is Job.LABELS:
-        views = label_tasks.views(model)
-        if any(is_mature(v, row.window, now=now) != is_mature(v, row.window, now=last) for v in views):
-            return True
-        if views and all(v.labels is not None and v.labels.horizons for v in views):
-            ages = [age for v in views if v.labels is not None for age in v.labels.horizons]
-            return any(last < row.window.end + age <= now for age in ages)
-    age = last - row.window.end
-    return now - last >= max(length(model, config) / 4, age / 3, timedelta(minutes=5))
 
 
 def _last_planned(service: Service, name: str, job: Job, *, now: datetime) -> datetime | None:

@@ -347,11 +347,11 @@ def test_a_fingerprint_follows_the_rows(database_url: str) -> None:
     model = config()
     with opened(database_url) as source:
         roles = source.roles(model)
-        marks = [source.fingerprint(model, roles, WINDOW, job=Job.INPUTS, now=NOW) for _ in range(2)]
+        marks = [source.fingerprints(model, roles, [WINDOW], job=Job.INPUTS, now=NOW) for _ in range(2)]
         engine = sa.create_engine(database_url, poolclass=sa.NullPool)
         with engine.begin() as connection:
             connection.exec_driver_sql("DELETE FROM t WHERE x = 1")
-        marks.append(source.fingerprint(model, roles, WINDOW, job=Job.INPUTS, now=NOW))
+        marks.append(source.fingerprints(model, roles, [WINDOW], job=Job.INPUTS, now=NOW))
     assert marks[0] == marks[1] != marks[2]
 
 

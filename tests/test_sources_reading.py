@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from databases import write_table
 
 from monitor.config import ModelConfig, SourceConfig
-from monitor.models import Job, Window
+from monitor.models import Window
 from monitor.sources import PermanentSourceError, Source, open_source
 
 DAY = datetime(2026, 1, 5, tzinfo=UTC)
@@ -83,14 +83,18 @@ def test_a_label_counts_from_its_landing(database_url: str) -> None:
         early = pa.Table.from_batches(list(source.read_labels(model, roles, WINDOW, now=DAY + timedelta(days=2))))
         stream = source.read_labels(model, roles, WINDOW, now=NOW)
         late = pa.Table.from_batches(list(stream))
-        marks = {
-            source.fingerprint(model, roles, WINDOW, job=Job.LABELS, now=DAY + timedelta(days=d)) for d in (2, 3, 4)
-        }
+        looks = [DAY + timedelta(days=d) for d in (2, 3, 4)]
+        counts = [source.n_landed(model, roles, [WINDOW], now=at)[WINDOW] for at in looks]
+        tables = [source.label_table(model, now=at) for at in looks]
+        news = [source.which_landed(model, roles, [WINDOW], since=looks[0], now=at) for at in looks]
     assert early["__label__"].to_pylist() == [True, None, None, None]
     assert late["__label__"].to_pylist() == [False, True, None, None]
     assert late["__decision__"].to_pylist() == [False, False, True, True]
     assert stream.contradictions == 1
-    assert len(marks) == 2
+    assert counts == [1, 2, 2], "that of a key that no prediction has is not among them"
+    assert [each[0] for each in tables if each] == [2, 3, 3]
+    assert news == [set(), {WINDOW}, {WINDOW}]
+    assert stream.n_known == 3
 
 
 @pytest.mark.parametrize("join", ["exact", "asof"])

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from monitor.memory import release
 from monitor.sources import keys, normal, row_groups, times
 from monitor.sources.arrow_columns import column_info
 from monitor.sources.errors import PermanentSourceError, TransientSourceError, missing, missing_file
-from monitor.sources.shapes import ColumnInfo, Relation, Scan, Span
+from monitor.sources.shapes import ColumnInfo, Extent, Relation, Scan, Span
 
 _SAMPLE = 2000
 _KEPT = 500
@@ -214,17 +215,34 @@ class Folder:
         ordered = [outputs[name] for name in scan.reads]
         return pa.RecordBatch.from_arrays(ordered, names=list(scan.reads))
 
-    def aggregate(self, scan: Scan, *, time: str) -> tuple[int, Any, Any]:
+    def aggregate(self, scan: Scan, *, time: str) -> Extent:
         dataset = self._dataset(scan.relation)
-        count, low, high = 0, None, None
+        told: Extent = (0, None, None)
         condition = self._filter(scan, dataset.schema)
         for batch in self._raw(dataset, {"v": time}, condition, bounds=_all_bounds(scan)):
-            count += batch.num_rows
-            found = pc.min_max(normal.storage(batch.column("v"))).as_py()
-            if found["min"] is not None:
-                low = found["min"] if low is None else min(low, found["min"])
-                high = found["max"] if high is None else max(high, found["max"])
-        return count, low, high
+            told = _joint(told, normal.storage(batch.column("v")))
+        return told
+
+    def aggregate_each(self, scan: Scan, spans: Sequence[Span], *, time: str) -> list[Extent]:
+        """The same within each span, all in one pass over the files; spans that overlap, one after the other."""
+        if any(one.end is None or other.start is None or one.end > other.start for one, other in pairwise(spans)):
+            return [each for span in spans for each in self.aggregate_each(scan, [span], time=time)]
+        form = spans[0].time
+        dataset, whole = self._dataset(scan.relation), replace(scan, span=Span(form, spans[0].start, spans[-1].end))
+        told: list[Extent] = [(0, None, None)] * len(spans)
+        columns, condition = {"v": time, "t": form.column}, self._filter(whole, dataset.schema)
+        starts, ends = (pa.array(at, times.UTC_US).cast(pa.int64()).to_numpy()
+                        for at in ([span.start for span in spans], [span.end for span in spans]))  # fmt: skip
+        for batch in self._raw(dataset, columns, condition, bounds=_all_bounds(whole)):
+            moments = times.to_utc(normal.storage(batch.column("t")), form)
+            kept = moments.is_valid()
+            when = moments.filter(kept).cast(pa.int64()).to_numpy()
+            values = normal.storage(batch.column("v")).filter(kept)
+            place = np.searchsorted(starts, when, side="right") - 1
+            inside = (place >= 0) & (when < ends[place])
+            for at in np.unique(place[inside]).tolist():
+                told[at] = _joint(told[at], values.filter(pa.array(inside & (place == at))))
+        return told
 
     def duplicates(self, scan: Scan, key: Sequence[str]) -> int:
         dataset = self._dataset(scan.relation)
@@ -256,6 +274,16 @@ class Folder:
 
     def close(self) -> None:
         """Nothing stays open between reads."""
+
+
+def _joint(told: Extent, values: pa.Array) -> Extent:
+    """What is known of some values, and what of further ones, together."""
+    count, low, high = told
+    found = pc.min_max(values).as_py()
+    if found["min"] is not None:
+        low = found["min"] if low is None else min(low, found["min"])
+        high = found["max"] if high is None else max(high, found["max"])
+    return count + len(values) - values.null_count, low, high
 
 
 def one_file(path: Path) -> tuple[Folder, Relation]:

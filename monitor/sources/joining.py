@@ -6,9 +6,9 @@ the labels stream past each of these.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +21,7 @@ from monitor.models import Roles, Window
 from monitor.sources import keys, normal, times
 from monitor.sources.keys import KeyTable
 from monitor.sources.prefetch import prefetch
-from monitor.sources.shapes import Scan, Scanner
+from monitor.sources.shapes import TIME, Scan, Scanner, Span, TimeForm
 from monitor.sources.shaping import Shape
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def with_labels(
             start += raw.num_rows
             yield raw, source._labelled(raw, shaped, model, told, window=window, now=now, stream=stream)
         stream.contradictions += latest.contradictions
+        stream.n_known += latest.n_known
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,7 @@ def _parts(scanner: Scanner, scan: Scan, shape: Shape) -> Generator[_Part, None,
 
 
 def _part(rows: list[tuple[pa.RecordBatch, pa.RecordBatch]], found: list[pa.Array], *, is_all: bool) -> _Part:
-    if len({each.type for each in found}) > 1:  # the storage went over to text on the way
-        found = [normal.whole_text(each) for each in found]
-    key = pa.concat_arrays(found) if len(found) > 1 else found[0]
+    key = _one_key(found)
     return _Part(rows, key, KeyTable(key), is_all)
 
 
@@ -150,6 +149,13 @@ def _labels_of(part: _Part, source: Source, model: ModelConfig, predictions: Sca
     other, scan, kind = source._label_scan(model, predictions, now=now)
     scan = _narrowed(part, other, scan)
     latest = LatestLabels(part.table, kind)
+    for key, truth, landed in _known(source, other, scan, model):
+        latest.take_in(key, truth, landed)
+    return latest
+
+
+def _known(source: Source, other: Source, scan: Scan, model: ModelConfig) -> Iterator[tuple[pa.Array, ...]]:
+    """The keys of the labels that a scan finds, what they say, and when they landed."""
     for raw in gathered(prefetch(other._scanner.scan(scan))):
         truth, landed = source._known_labels(raw, scan, model)
         key = joined_key(raw)
@@ -158,19 +164,110 @@ def _labels_of(part: _Part, source: Source, model: ModelConfig, predictions: Sca
             known = pc.and_(known, pc.is_valid(truth))
         if not pc.all(known, min_count=0).as_py():
             key, truth, landed = key.filter(known), truth.filter(known), landed.filter(known)
-        latest.take_in(key, truth, landed)
-    return latest
+        yield key, truth, landed
 
 
 def _narrowed(part: _Part, other: Source, scan: Scan) -> Scan:
     """The labels' scan without rows that cannot be of these predictions, as far as that is cheap to say."""
     if scan.among is not None and other._scanner.is_small(scan.relation, _WHOLE_UP_TO * len(part.keys)):
         return replace(scan, among=None)
+    return _between(scan, part.keys)
+
+
+def _between(scan: Scan, known: pa.Array) -> Scan:
+    """A scan without rows whose key lies beyond all that are known, where keys are whole numbers."""
     names = [read for name, read in scan.reads.items() if name.startswith(keys.PREFIX)]
-    if len(names) > 1 or not pa.types.is_integer(part.keys.type) or not names[0].info.is_integer:
+    if len(names) > 1 or not pa.types.is_integer(known.type) or not names[0].info.is_integer:
         return scan
-    ends = pc.min_max(part.keys).as_py()
+    ends = pc.min_max(known).as_py()
     return scan if ends["min"] is None else replace(scan, between=(names[0].column, ends["min"], ends["max"]))
+
+
+def which_landed(
+    source: Source, model: ModelConfig, windows: Sequence[Window], *, since: datetime, now: datetime
+) -> set[Window]:
+    """The windows that have a prediction of which a label landed after ``since``, and by ``now``.
+
+    Those labels are held by key, and of the predictions keys and times are read: in a database of these labels only.
+    """
+    found: set[Window] = set()
+    for part in _labels_held(source, model, windows, since=since, now=now):
+        span = Window(min(each.start for each in windows), max(each.end for each in windows))
+        hits = [moments.filter(pa.array(places >= 0)) for moments, places in _looked_up(source, model, part, span, now)]
+        moments = pa.concat_arrays(hits) if hits else pa.array([], times.UTC_US)
+        found |= {each for each in windows if pc.any(_within(moments, each), min_count=0).as_py()}
+    return found
+
+
+def n_landed(source: Source, model: ModelConfig, windows: Sequence[Window], *, now: datetime) -> dict[Window, int]:
+    """How many labels of each window's predictions were known at ``now``, counted as a read of them counts."""
+    n = dict.fromkeys(windows, 0)
+    for held in _labels_held(source, model, windows, since=None, now=now):
+        first = held.table.first[held.table.first >= 0]
+        of_key = np.bincount(first, minlength=held.table.n_rows)
+        for window in windows:
+            here = np.zeros(held.table.n_rows + 1, bool)  # the last place is that of no key
+            for moments, places in _looked_up(source, model, held, window, now):
+                here[places[_within(moments, window).to_numpy(zero_copy_only=False)]] = True
+            n[window] += int(of_key[here[:-1]].sum())
+    return n
+
+
+def _within(moments: pa.Array, window: Window) -> pa.Array:
+    return times.inside(moments, Span(TimeForm("", "aware"), window.start, window.end))
+
+
+@dataclass(frozen=True)
+class _Held:
+    """The keys of some labels, and the scan that finds these labels."""
+
+    table: KeyTable
+    scan: Scan
+    is_here: bool
+    """Whether they lie where the predictions do."""
+
+
+def _labels_held(
+    source: Source, model: ModelConfig, windows: Sequence[Window], *, since: datetime | None, now: datetime
+) -> Iterator[_Held]:
+    span = Window(min(each.start for each in windows), max(each.end for each in windows))
+    other, scan, _ = source._label_scan(model, source._key_scan(model, span, now=now), now=now)
+    if since is not None and scan.upto is not None:
+        scan = replace(scan, among=None, upto=replace(scan.upto, start=since + timedelta(microseconds=1)))
+    found: list[pa.Array] = []
+    n_bytes = 0
+    for key, _, _ in _known(source, other, scan, model):
+        found.append(key)
+        n_bytes += key.nbytes
+        if n_bytes >= _HELD_BYTES:
+            yield _Held(KeyTable(_one_key(found)), scan, other is source)
+            found, n_bytes = [], 0
+    if n_bytes:
+        yield _Held(KeyTable(_one_key(found)), scan, other is source)
+
+
+def _looked_up(
+    source: Source, model: ModelConfig, held: _Held, span: Window, now: datetime
+) -> Iterator[tuple[pa.Array, npt.NDArray[np.int64]]]:
+    """The times of the predictions in a span, and the place of each one's key among those that are held, or -1."""
+    scan = source._key_scan(model, span, now=now)
+    few = held.scan.upto is not None and held.scan.upto.start is not None
+    if few and held.is_here:
+        labels = replace(held.scan, span=held.scan.upto, upto=None)
+        theirs = tuple(read.column for name, read in labels.reads.items() if name.startswith(keys.PREFIX))
+        scan = replace(scan, among=(tuple(model.key or ()), labels, theirs))
+    else:
+        scan = _between(scan, held.table.keys)
+    form = scan.span.time if scan.span is not None else None
+    for raw in gathered(prefetch(source._scanner.scan(scan))):
+        if form is not None:
+            yield times.to_utc(normal.storage(raw.column(TIME)), form), held.table.places(joined_key(raw))
+
+
+def _one_key(found: list[pa.Array]) -> pa.Array:
+    if len({each.type for each in found}) > 1:  # the storage went over to text on the way
+        found = [normal.whole_text(each) for each in found]
+    return pa.concat_arrays(found) if len(found) > 1 else found[0]
 
 
 class LatestLabels:
@@ -188,6 +285,8 @@ class LatestLabels:
 
     def __init__(self, table: KeyTable, kind: pa.DataType) -> None:
         self._table = table
+        self.n_known = 0
+        """Labels that were of these predictions, those of one prediction among them."""
         n = table.n_rows
         self._places: npt.NDArray[np.int64] = np.empty(0, np.int64)
         self._labels, self._landed = pa.array([], kind), pa.array([], times.UTC_US)
@@ -204,6 +303,7 @@ class LatestLabels:
         if len(places) and places.min() < 0:
             mine = np.flatnonzero(places >= 0)
             places, labels, landed = places[mine], labels.take(pa.array(mine)), landed.take(pa.array(mine))
+        self.n_known += len(places)
         self._waiting.append((places, labels, landed))
         self._n_waiting += len(places)
         if self._once is not None and not self._once.take_in(places, labels, landed):

@@ -127,7 +127,7 @@ class KeyTable:
     """
 
     def __init__(self, keys: pa.Array) -> None:
-        self._keys, self._code = keys, codes(keys)
+        self.keys, self._code = keys, codes(keys)
         self._whole = pa.types.is_integer(keys.type)
         self._spelled: KeyTable | None = None
         self._distinct: pa.Array | None = None
@@ -157,7 +157,7 @@ class KeyTable:
     @property
     def is_plain(self) -> bool:
         """Whether every row has a key, and no two the same."""
-        return not self.has_repeats and not self._keys.null_count
+        return not self.has_repeats and not self.keys.null_count
 
     def _put_at_own_places(self, rows: npt.NDArray[np.int64]) -> None:
         self._table = np.full(self._span + 2, -1, np.int32)
@@ -193,12 +193,12 @@ class KeyTable:
     def _check(self) -> None:
         """Make sure that keys of one code are one key."""
         again = np.flatnonzero((self.first >= 0) & (self.first != np.arange(len(self.first))))
-        if not pc.all(pc.equal(self._keys.take(again), self._keys.take(self.first[again])), min_count=0).as_py():
+        if not pc.all(pc.equal(self.keys.take(again), self.keys.take(self.first[again])), min_count=0).as_py():
             self._tell_apart()
 
     def _tell_apart(self) -> None:
         """Two different keys have one code: Arrow has to find them."""
-        coded = self._keys.dictionary_encode()
+        coded = self.keys.dictionary_encode()
         places = pc.fill_null(coded.indices, len(coded.dictionary)).to_numpy()
         self._distinct = coded.dictionary
         self._table = np.full(len(coded.dictionary) + 1, -1, np.int32)
@@ -208,10 +208,10 @@ class KeyTable:
 
     def places(self, keys: pa.Array) -> npt.NDArray[np.int64]:
         """The first row with each key; -1 where there is none."""
-        if keys.type != self._keys.type:
-            if pa.types.is_string(self._keys.type):
+        if keys.type != self.keys.type:
+            if pa.types.is_string(self.keys.type):
                 return self.places(normal.whole_text(keys))
-            self._spelled = self._spelled or KeyTable(normal.whole_text(self._keys))
+            self._spelled = self._spelled or KeyTable(normal.whole_text(self.keys))
             return self._spelled.places(keys)
         if self._distinct is not None:
             at = pc.fill_null(pc.index_in(keys, value_set=self._distinct), len(self._distinct))
@@ -231,10 +231,10 @@ class KeyTable:
     def _are(self, rows: npt.NDArray[np.int64], keys: pa.Array, there: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Whether the keys of these rows are the texts of those that were asked for, places ``there`` among them."""
         if self._letters is None:
-            self._letters = _letters(self._keys)
+            self._letters = _letters(self.keys)
         mine, theirs = self._letters, _letters(keys)
         if mine is None or theirs is None or mine.shape[1] != theirs.shape[1]:
-            same = pc.equal(self._keys.take(rows), keys if len(there) == len(keys) else keys.take(there))
+            same = pc.equal(self.keys.take(rows), keys if len(there) == len(keys) else keys.take(there))
             return np.asarray(same.to_numpy(zero_copy_only=False), dtype=bool)
         found = np.empty(len(rows), bool)
         for at in range(0, len(rows), BLOCK):

@@ -35,13 +35,20 @@ def _by_width_bucket(value: Any, at: Sequence[float]) -> Any:
     return sa.func.width_bucket(value, sa.cast(array([_number(cut) for cut in at]), ARRAY(sa.Double())))
 
 
-def _by_cases(value: Any, at: Sequence[float], first: int = 0) -> Any:
-    """Any dialect: a balanced tree of comparisons, as deep as the logarithm of their number."""
+def _by_cases(value: Any, at: Sequence[float]) -> Any:
+    return place(value, [_number(cut) for cut in at])
+
+
+def place(value: Any, at: Sequence[Any], first: int = 0) -> Any:
+    """How many of the increasing ``at`` are not above the value, as an expression of any dialect.
+
+    A balanced tree of comparisons, as deep as the logarithm of their number.
+    """
     if not at:
         return sa.literal_column(str(first))
     middle = len(at) // 2
-    below = _by_cases(value, at[:middle], first)
-    return sa.case((value < _number(at[middle]), below), else_=_by_cases(value, at[middle + 1 :], first + middle + 1))
+    below = place(value, at[:middle], first)
+    return sa.case((value < at[middle], below), else_=place(value, at[middle + 1 :], first + middle + 1))
 
 
 def _number(value: float) -> Any:

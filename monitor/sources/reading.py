@@ -38,6 +38,7 @@ from monitor.sources.shapes import (
     TIME,
     VERSION,
     ColumnInfo,
+    Extent,
     Join,
     Pairs,
     Read,
@@ -97,11 +98,13 @@ class LabelStream(InputStream):
     """Batches of predictions with their labels; the counts are complete once the stream has ended.
 
     ``contradictions`` counts keys with differing labels, ``before_prediction`` labels that landed before their
-    prediction, and ``despite`` labels of predictions that could not have had one.
+    prediction, ``despite`` labels of predictions that could not have had one, and ``n_known`` all labels of these
+    predictions in a table of their own, several of one prediction among them.
     """
 
     contradictions = 0
     before_prediction = 0
+    n_known = 0
     despite = 0
 
 
@@ -785,29 +788,72 @@ class Source:
                     weights.setdefault(name, weight)
         return weights
 
-    def fingerprint(self, model: ModelConfig, roles: Roles, window: Window, *, job: Job, now: datetime) -> str:
-        """Tell cheaply whether a window's rows, or its labels known at `now`, are those of last time."""
+    def fingerprints(
+        self, model: ModelConfig, roles: Roles, windows: Sequence[Window], *, job: Job, now: datetime
+    ) -> dict[Window, str]:
+        """Tell cheaply whether windows' rows are those of last time; for labels that lie with them, these too.
+
+        In a database one statement tells of all windows, or three where there are such labels.
+        """
+        windows = sorted(windows)
+        if not windows:
+            return {}
         model = spelled_out(model, roles)
         relation = _relation(model)
-        span = self._window_span(model, relation, window, now=now)
+        spans = [self._window_span(model, relation, window, now=now) for window in windows]
         # Versions are compared as labels land, or else with the inputs: then every version's rows matter.
         compares = job is Job.LABELS or (job is Job.INPUTS and model.labels is None)
         only = None if compares else versions.champion_only(model, self._infos(relation))
-        scan = Scan(relation, {}, span=span, window=_pair(window, now), only=only)
-        told: list[Any] = [*self._scanner.aggregate(scan, time=roles.time)]
-        if job is Job.LABELS and model.labels is not None:
-            if own_labels(model):
-                told += self._scanner.aggregate(scan, time=model.labels.label)
-                spec = model.labels.time
-                if spec is not None:
-                    upto = Span(self._form(relation, spec), None, now + _TICK)
-                    told += self._scanner.aggregate(replace(scan, upto=upto), time=spec.column)
-            else:
-                source, labels, _ = self._label_scan(model, scan, now=now)
-                spec = model.labels.time
-                told += source._scanner.aggregate(labels, time=spec.column if spec else model.labels.label)
-            told.append(model.labels.absent_means is not None and now >= window.end + model.labels.delay)
-        return hashlib.blake2b(json.dumps(told, default=str).encode(), digest_size=8).hexdigest()
+        scan = Scan(relation, {}, window=(windows[0].start, windows[-1].end), only=only)
+        told: list[list[Any]] = [[*each] for each in self._scanner.aggregate_each(scan, spans, time=roles.time)]
+        if job is Job.LABELS and model.labels is not None and own_labels(model):
+            asked = [(scan, model.labels.label)]
+            if model.labels.time is not None:
+                upto = Span(self._form(relation, model.labels.time), None, now + _TICK)
+                asked.append((replace(scan, upto=upto), model.labels.time.column))
+            for each, column in asked:
+                found = self._scanner.aggregate_each(each, spans, time=column)
+                told = [[*one, *more] for one, more in zip(told, found, strict=True)]
+        return {window: _digest(each) for window, each in zip(windows, told, strict=True)}
+
+    def label_table(self, model: ModelConfig, *, now: datetime) -> Extent | None:
+        """How many labels the table of labels holds as of `now`, and when the first and last landed.
+
+        As the storage tells it.  ``None`` where labels lie with the predictions.  Where labels carry no time it is of
+        what they say.
+        """
+        labels = model.labels
+        if labels is None or own_labels(model):
+            return None
+        source, relation = self._other(labels.source), Relation(table=labels.table, query=labels.query)
+        upto, column = None, labels.label
+        if labels.time is not None:
+            form = source._form(relation, labels.time)
+            upto, column = Span(form, None, now + _TICK), form.column
+        source._check_names([column], relation)
+        always = (datetime(1970, 1, 1, tzinfo=times.UTC), now + _TICK)
+        return source._scanner.aggregate(Scan(relation, {}, upto=upto, window=always), time=column)
+
+    def which_landed(
+        self, model: ModelConfig, roles: Roles, windows: Sequence[Window], *, since: datetime, now: datetime
+    ) -> set[Window]:
+        """The windows of whose predictions labels in a table of their own landed after `since`, and by `now`."""
+        return joining.which_landed(self, spelled_out(model, roles), windows, since=since, now=now)
+
+    def n_landed(
+        self, model: ModelConfig, roles: Roles, windows: Sequence[Window], *, now: datetime
+    ) -> dict[Window, int]:
+        """How many labels of windows' predictions were known at `now`: ``n_known`` of a read of them."""
+        return joining.n_landed(self, spelled_out(model, roles), windows, now=now)
+
+    def _key_scan(self, model: ModelConfig, span: Window, *, now: datetime) -> Scan:
+        """Times and keys of the predictions in a span."""
+        relation = _relation(model)
+        infos, cut = self._infos(relation), self._window_span(model, relation, span, now=now)
+        reads = {TIME: Read(cut.time.column, "time", infos[cut.time.column], time=cut.time)}
+        reads |= {f"__key{at}__": key_read(infos[name]) for at, name in enumerate(model.key or [])}
+        # Of all versions: they are compared as labels land.
+        return Scan(relation, reads, span=cut, window=_pair(span, now))
 
     def extent(self, model: ModelConfig, roles: Roles) -> tuple[datetime, datetime] | None:
         """Give the earliest and latest event time, or ``None`` when there are no rows (or none with a time)."""
@@ -863,6 +909,10 @@ def drawn(batches: Iterable[pa.RecordBatch], *, rows: int, seed: int) -> pa.Tabl
             best = np.sort(np.argpartition(ranks, rows)[:rows])
             kept, ranks = kept.take(pa.array(best)), ranks[best]
     return kept if kept is not None else pa.table({})
+
+
+def _digest(told: Sequence[Any]) -> str:
+    return hashlib.blake2b(json.dumps(told, default=str).encode(), digest_size=8).hexdigest()
 
 
 _LABEL_TYPES = {"binary": pa.bool_(), "multiclass": pa.string(), "regression": pa.float64()}

@@ -25,6 +25,9 @@ ENTITY = "__entity__"
 BAD_TIMES = "__bad_times__"
 """The key under which a part of the rows tells how many times did not read."""
 
+Extent = tuple[int, Any, Any]
+"""How many values, the least and the greatest; the latter are ``None`` where there is none."""
+
 Work = Callable[[Iterable[pa.RecordBatch]], Iterator[tuple[str, bytes]]]
 """What is done to a part of the rows where they lie, leaving a few keyed blobs; it can be pickled."""
 
@@ -157,7 +160,11 @@ class Scanner(Protocol):
 
     def scan(self, scan: Scan) -> Iterator[pa.RecordBatch]: ...
 
-    def aggregate(self, scan: Scan, *, time: str) -> tuple[int, Any, Any]: ...
+    def aggregate(self, scan: Scan, *, time: str) -> Extent:
+        """How many rows have a value in a column, and the least and the greatest."""
+
+    def aggregate_each(self, scan: Scan, spans: Sequence[Span], *, time: str) -> list[Extent]:
+        """The same for the rows within each of some spans, which are of one column, in order and apart."""
 
     def duplicates(self, scan: Scan, key: Sequence[str]) -> int: ...
 

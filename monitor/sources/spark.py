@@ -15,6 +15,7 @@ import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import date, datetime
 from functools import reduce
 from pathlib import Path
@@ -28,7 +29,7 @@ from monitor.sources import normal, times
 from monitor.sources.arrow_columns import column_info
 from monitor.sources.batches import batch_rows
 from monitor.sources.errors import PermanentSourceError, SourceError, TransientSourceError, missing
-from monitor.sources.shapes import ColumnInfo, Join, Relation, Scan, Span, Work
+from monitor.sources.shapes import ColumnInfo, Extent, Join, Relation, Scan, Span, Work
 
 _SAMPLE = 2000
 _PARTS_PER_CORE = 2
@@ -242,15 +243,18 @@ class Spark:
             for row in left.repartition("key").toLocalIterator():
                 yield row["key"], bytes(row["blob"])
 
-    def aggregate(self, scan: Scan, *, time: str) -> tuple[int, Any, Any]:
-        """Count the rows, and give the earliest and latest value of a column."""
+    def aggregate(self, scan: Scan, *, time: str) -> Extent:
+        """Count the rows with a value in a column, and give the earliest and latest."""
         from pyspark.sql import functions as f  # noqa: PLC0415
 
         with self._job(scan.relation) as session:
             value = f.col(_quoted(time))
-            asked = self._kept(session, scan).agg(f.count(f.lit(1)), f.min(value), f.max(value))
+            asked = self._kept(session, scan).agg(f.count(value), f.min(value), f.max(value))
             count, low, high = (column[0].as_py() for column in asked.toArrow().columns)
             return int(count), low, high
+
+    def aggregate_each(self, scan: Scan, spans: Sequence[Span], *, time: str) -> list[Extent]:
+        return [self.aggregate(replace(scan, span=span), time=time) for span in spans]
 
     def duplicates(self, scan: Scan, key: Sequence[str]) -> int:
         """Count the rows of the scan that another row of the same key replaces."""

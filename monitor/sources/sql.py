@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,10 +25,12 @@ from monitor.sources.batches import batch_rows
 from monitor.sources.errors import PermanentSourceError, SourceError, closest, missing, missing_file, translate
 from monitor.sources.lifeline import Lifeline, Lifelines
 from monitor.sources.normal import any_column
-from monitor.sources.shapes import ColumnInfo, Kind, Read, Relation, Scan, Span
+from monitor.sources.shapes import ColumnInfo, Extent, Kind, Read, Relation, Scan, Span
 
 _PG_BATCH_BYTES = 16 << 20
 _SAMPLE = 2000
+_SPANS_AT_ONCE = 400
+"""Spans that one statement tells apart; it grows with them."""
 _ANY_COLON = re.compile(r"(?<![:\w\\]):(?!(?:start|end)\b)(?=\w)")
 
 
@@ -419,44 +422,62 @@ class Database:
                 columns = [any_column(list(values)) for values in cells]
                 yield pa.RecordBatch.from_arrays(columns, names=names)
 
-    def aggregate(self, scan: Scan, *, time: str) -> tuple[int, Any, Any]:
-        """Count the rows, and give the earliest and latest value of a column, as the database orders them."""
-        picked = [scan.only[0]] if scan.only else []
-        base = self._from(
-            scan.relation, "t", [time, *picked, *(s.time.column for s in (scan.span, scan.upto) if s)], scan.window
-        )
-        conditions = [c for s in (scan.span, scan.upto) if s for c in self._span(s, base)] + _only(scan, base)
-        if scan.relation.where:
-            conditions.append(sa.text(f"({_ANY_COLON.sub(chr(92) * 2 + ':', scan.relation.where)})"))
-        if scan.among:
-            base2 = self._from(
-                scan.relation,
-                "t",
-                [time, *picked, *scan.among[0], *([scan.upto.time.column] if scan.upto else [])],
-                scan.window,
-            )
-            conditions = [c for s in (scan.span, scan.upto) if s for c in self._span(s, base2)] + _only(scan, base2)
-            conditions.append(self._among(scan.among, base2))
-            base = base2
-        moment = base.c[time]
-        query = (
-            sa.select(sa.func.count(), sa.func.min(moment), sa.func.max(moment)).select_from(base).where(*conditions)
-        )
+    def aggregate(self, scan: Scan, *, time: str) -> Extent:
+        """Count the rows with a value in a column, and give the earliest and latest, as the database orders them."""
+        base = self._aggregated(scan, time)
+        column = base.c[time]
+        query = sa.select(sa.func.count(column), sa.func.min(column), sa.func.max(column))
+        query = query.select_from(base).where(*self._conditions(scan, base))
         with self._connection() as connection:
             row = connection.exec_driver_sql(self._driver_text(query)).one()
             return int(row[0]), row[1], row[2]
 
+    def aggregate_each(self, scan: Scan, spans: Sequence[Span], *, time: str) -> list[Extent]:
+        """The same within each span, of many in one statement: a row's span is found by a tree of comparisons.
+
+        Where spans as the column tells time overlap, each is asked for by itself.
+        """
+        ends = [end for span in spans for end in times.bounds(span)]
+        if not _in_order(ends):
+            return [self.aggregate(replace(scan, span=span), time=time) for span in spans]
+        told: list[Extent] = []
+        for at in range(0, len(spans), _SPANS_AT_ONCE):
+            told += self._aggregate_some(scan, spans[at : at + _SPANS_AT_ONCE], time=time)
+        return told
+
+    def _aggregate_some(self, scan: Scan, spans: Sequence[Span], *, time: str) -> list[Extent]:
+        form = spans[0].time
+        base = self._aggregated(scan, time, form.column)
+        whole = replace(scan, span=Span(form, spans[0].start, spans[-1].end))
+        starts = [times.bounds(span)[0] for span in spans]
+        cuts = sorted({*starts, *(times.bounds(span)[1] for span in spans)})
+        cell = pushdown.place(base.c[form.column], [sa.literal(cut, _bound_type(cut)) for cut in cuts])
+        rows = sa.select(cell.label("cell"), base.c[time].label("v")).select_from(base)
+        one = rows.where(*self._conditions(whole, base)).subquery("one")
+        query = sa.select(one.c.cell, sa.func.count(one.c.v), sa.func.min(one.c.v), sa.func.max(one.c.v))
+        with self._connection() as connection:
+            lines = connection.exec_driver_sql(self._driver_text(query.group_by(one.c.cell))).all()
+        found = {int(row[0]): (int(row[1]), row[2], row[3]) for row in lines}
+        return [found.get(cuts.index(start) + 1, (0, None, None)) for start in starts]
+
+    def _aggregated(self, scan: Scan, *columns: str) -> Any:
+        """What is aggregated, with the columns that conditions are on."""
+        names = [*columns, *([scan.only[0]] if scan.only else []), *(scan.among[0] if scan.among else [])]
+        names += [s.time.column for s in (scan.span, scan.upto) if s]
+        return self._from(scan.relation, "t", names, scan.window)
+
+    def _conditions(self, scan: Scan, base: Any) -> list[Any]:
+        found = [c for s in (scan.span, scan.upto) if s for c in self._span(s, base)] + _only(scan, base)
+        if scan.relation.where:
+            found.append(sa.text(f"({_ANY_COLON.sub(chr(92) * 2 + ':', scan.relation.where)})"))
+        if scan.among:
+            found.append(self._among(scan.among, base))
+        return found
+
     def duplicates(self, scan: Scan, key: Sequence[str]) -> int:
         """Count the rows of the scan that another row of the same key replaces."""
-        names = [*key, *(s.time.column for s in (scan.span, scan.upto) if s)]
-        names += list(scan.among[0]) if scan.among else []
-        names += [scan.only[0]] if scan.only else []
-        base = self._from(scan.relation, "t", names, scan.window)
-        conditions = [c for s in (scan.span, scan.upto) if s for c in self._span(s, base)] + _only(scan, base)
-        if scan.relation.where:
-            conditions.append(sa.text(f"({_ANY_COLON.sub(chr(92) * 2 + ':', scan.relation.where)})"))
-        if scan.among:
-            conditions.append(self._among(scan.among, base))
+        base = self._aggregated(scan, *key)
+        conditions = self._conditions(scan, base)
         columns = [base.c[name] for name in key]
         conditions += [column.is_not(None) for column in columns]
         groups = sa.select((sa.func.count() - 1).label("n")).where(*conditions).group_by(*columns)
@@ -714,6 +735,11 @@ def _newest(  # noqa: PLR0917
         .where(sa.or_(inner.c.monitor_rank == 1, keyless))
         .subquery(alias)
     )
+
+
+def _in_order(ends: Sequence[Any]) -> bool:
+    """Whether starts and ends of spans, one after the other, are all there and never go back."""
+    return None not in ends and all(one <= other for one, other in pairwise(ends))
 
 
 def _type_name(kind: Any) -> str:

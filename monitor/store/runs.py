@@ -7,7 +7,7 @@ worker, the lease ends, and a commit with a token that is no longer the row's do
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -373,6 +373,13 @@ def reopen(connection: Connection, model: str, job: Job, window: Window, *, reas
     }
     _insert(connection, [{"window": window, "revision": row.revision + 1}], common, now=now)
     return int(row.revision) + 1
+
+
+def note(connection: Connection, model: str, job: Job, details: Mapping[Window, Mapping[str, Any]]) -> None:
+    """Keep these details with the newest revisions of windows, as far as they are finished."""
+    for window, detail in details.items():
+        mine = and_(_is(model, job, window), run.newest, run.state.not_in(_UNFINISHED))
+        connection.execute(update(window_run).where(mine).values(detail=dict(detail)))
 
 
 def finished(connection: Connection, model: str, job: Job) -> int:

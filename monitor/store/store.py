@@ -333,6 +333,11 @@ class Store:
         """
         return self._write(lambda c: runs.reopen(c, model, job, window, reason=reason, now=self._now(c)))
 
+    def note(self, model: str, job: Job, details: Mapping[Window, Mapping[str, Any]]) -> None:
+        """Write down what is kept with finished windows, at once; those that are computed again meanwhile are left."""
+        if details:
+            self._write(lambda c: runs.note(c, model, job, details))
+
     def finished(self, model: str, job: Job) -> int:
         """How many revisions of all windows have been finished: another number means that somebody has been at work."""
         with self._database.read() as c:
