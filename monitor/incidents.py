@@ -159,7 +159,7 @@ def advance(
     Windows of a series must come in order: one that is not newer than the series' ``last_window`` is ignored here.
     A restated window is taken in by :func:`replay`.
     """
-    verdicts = _verdicts(results)
+    verdicts = verdicts_of(results)
     rows = _rows_seen(results)
     if rows is not None:
         verdicts[_ROWS_KEY] = Verdict.OK if rows else Verdict.ALERT
@@ -172,7 +172,7 @@ def advance(
             continue
         # An undecided window does not use up its turn: labels may land, and then it is taken in after all.
         if verdict.decides:
-            moved[key] = _move(state, verdict, window)
+            moved[key] = move(state, verdict, window)
         elif state.bad and key in tested:
             ended.append(replace(state, bad=0, since=None))
     effects = _effects(results)
@@ -202,7 +202,7 @@ def advance(
 
 def is_overtaken(window: Window, results: Iterable[Result], series: Mapping[SeriesKey, SeriesState]) -> bool:
     """Whether later windows of these series have been judged before this one: a past that is filled in afterwards."""
-    states = [series[key] for key in _verdicts(results) if key in series]
+    states = [series[key] for key in verdicts_of(results) if key in series]
     return any(state.last_window is not None and state.last_window > window.start for state in states)
 
 
@@ -361,7 +361,7 @@ def incident_id(model: str, check: Check, opened_window: datetime, *, kind: str 
 # --- series ----------------------------------------------------------------------------------------
 
 
-def _verdicts(results: Iterable[Result]) -> dict[SeriesKey, Verdict]:
+def verdicts_of(results: Iterable[Result]) -> dict[SeriesKey, Verdict]:
     """The worst verdict of each series. ``cannot_tell`` outranks ``ok``: half an answer must not resolve anything."""
     worst: dict[SeriesKey, Verdict] = {}
     for result in results:
@@ -393,7 +393,7 @@ def _rows_seen(results: Iterable[Result]) -> bool | None:
     return any(result.verdict is not Verdict.NO_DATA for result in counts or inputs)
 
 
-def _move(state: SeriesState, verdict: Verdict, window: Window) -> SeriesState:
+def move(state: SeriesState, verdict: Verdict, window: Window) -> SeriesState:
     state = replace(state, verdict=verdict, last_window=window.start)
     if verdict is Verdict.ALERT:
         since = state.since if state.bad and state.since is not None else window.start
@@ -427,7 +427,7 @@ def echoes_of(
             times = [window.start - cycle * back for back in range(1, rules.confirm)]
             for at in times:
                 if at not in seen:
-                    seen[at] = _verdicts(earlier(at))
+                    seen[at] = verdicts_of(earlier(at))
             if all(seen[at].get(key) is Verdict.ALERT for at in times):
                 found[key] = max(cycle, found.get(key, cycle))
     return found

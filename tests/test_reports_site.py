@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from monitor.models import Check, IncidentState, Mute, RunState, Verdict
+from monitor.curves import curve_shown
+from monitor.models import Check, IncidentState, Mute, Result, RunState, Verdict
 from monitor.reports.chart import chart_png
 from monitor.reports.files import ReportError, safe_name, window_name, window_page_path, write_page
+from monitor.reports.reading import limits_of
 from monitor.reports.site import build_site
 from monitor.reports.text import clean
-from tests.reports_world import DAY, START, FakeStore, config_for, day, world
+from tests.reports_world import DAY, START, FakeStore, config_for, day, incident, world
 
 NOW = START + 8 * DAY + timedelta(hours=1)
 HOSTILE = [
@@ -359,3 +361,89 @@ def test_open_incidents_of_one_cause_share_a_card(tmp_path: Path) -> None:
     assert f"{n_open} open incidents of {n_open - 2} causes" in page
     assert "With it: performance: performance fell (inc_alike); score drift: the score drifted (inc_follows)" in page
     assert "skewed" in page
+
+
+def curves(window, *values: tuple[str, float | None, str], decides: str | None = None) -> list[Result]:
+    """ROC-AUC of one window on several curves: ``(kind, value, verdict)``."""
+    return [
+        Result(
+            "fraud", Check.PERFORMANCE, "roc_auc", window, value, Verdict(verdict), threshold=0.69, kind=kind,
+            interval=None if value is None else (value - 0.02, value + 0.02), label_coverage=0.4,
+            detail={"decides": kind == decides and kind != "estimated", "reference": 0.74}
+            | ({"rule": "because"} if kind == decides else {}),
+        )
+        for kind, value, verdict in values
+    ]  # fmt: skip
+
+
+def test_performance_is_drawn_on_the_curve_that_decides() -> None:
+    early = curves(day(0), ("realized", 0.9, "cannot_tell"), ("corrected", 0.6, "alert"), ("estimated", 0.74, "ok"))
+    assert curve_shown([replace(r, detail=r.detail | {"decides": r.kind == "realized"}) for r in early]) is not None
+    for decides in ("realized", "corrected", "estimated"):
+        found = curves(
+            day(0), ("realized", 0.9, "cannot_tell"), ("corrected", 0.6, "alert"), ("estimated", 0.74, "ok"),
+            decides=decides,
+        )  # fmt: skip
+        shown = curve_shown(reversed(found))
+        assert shown is not None
+        assert shown.kind == decides
+    shown = curve_shown(early)
+    assert shown is not None
+    assert shown.kind == "corrected", "an early sample is no fair one"
+    no_more = curves(day(0), ("realized", 0.9, "cannot_tell"), ("corrected", None, "cannot_tell"))
+    assert [r.kind for r in [curve_shown(no_more)] if r] == ["realized"]
+
+
+def test_the_chart_falls_with_the_incident_and_its_curves_are_told_apart(tmp_path: Path) -> None:
+    store, config = world(windows=8, shifted=0)
+    store.found = [r for r in store.found if r.check is not Check.PERFORMANCE]
+    for i in range(8):
+        kind = "realized" if i < 4 else "corrected" if i < 6 else "estimated"
+        values = (("realized", 0.55, "alert"), ("corrected", 0.56, "alert"), ("estimated", 0.74, "ok"))
+        store.found += curves(day(i), *values, decides=kind)
+    build_site(store, config, now=NOW, out=tmp_path)
+    page = (tmp_path / "fraud" / "index.html").read_text()
+    [chart] = [each for each in page.split('<span class="t">') if each.startswith("ROC-AUC")]
+    assert [f'class="mk m-{kind}"' in chart for kind in ("realized", "corrected", "estimated")] == [True] * 3
+    assert ["realized" in words(page), "corrected," in words(page), "estimated." in words(page)] == [True] * 3
+    assert chart.count('class="cu cc"') == chart.count('class="cu ce"') == 1
+    low, high = re.findall(r">(0\.\d+)</text>", chart)
+    assert {low, high} == {"0.530", "0.760"}, "the axis reaches from the interval of the fall to that of the estimate"
+
+
+def test_limits_of_a_change_are_drawn_around_what_they_are_a_change_of() -> None:
+    made = Result("fraud", Check.SCORE_DRIFT, "decision_rate", day(0), 0.33, Verdict.OK, threshold=0.1)
+    assert limits_of(replace(made, detail={"reference": 0.3})) == pytest.approx([0.2, 0.4])
+    assert limits_of(made) == []
+    rows = replace(made, check=Check.QUALITY, metric="n_rows", value=1900, threshold=0.8, detail={"usual": 2000})
+    assert limits_of(rows) == pytest.approx([400])
+    assert limits_of(replace(rows, metric="missing_rate", detail={"reference": 0.01})) == pytest.approx([0.81])
+    assert limits_of(replace(rows, metric="constant")) == []
+    assert limits_of(replace(made, metric="psi")) == [0.1]
+
+
+def test_rows_are_charted_on_their_own_scale(tmp_path: Path) -> None:
+    store, config = world(windows=8, shifted=0)
+    store.found += [
+        Result("fraud", Check.QUALITY, "n_rows", day(i), 4800.0, Verdict.OK, threshold=0.8, detail={"usual": 5000})
+        for i in range(8)
+    ]
+    build_site(store, config, now=NOW, out=tmp_path)
+    page = (tmp_path / "fraud" / "index.html").read_text()
+    [chart] = [each for each in page.split('<span class="t">') if each.startswith("Rows")]
+    assert re.findall(r">([^<]+)</text>", chart) == ["5,000", "1,000"]
+
+
+def test_a_model_with_an_open_incident_is_not_green_on_a_quiet_day(tmp_path: Path) -> None:
+    store, config = world(windows=8, shifted=0)
+    store.happened = [incident("fraud", "amount", day(2), day(4))]
+    build_site(store, config, now=NOW, out=tmp_path)
+    head = re.search(r"<header.*?</header>", (tmp_path / "fraud" / "index.html").read_text(), re.DOTALL)
+    assert head is not None
+    assert 'class="say alert"' in head[0]
+    assert "1 incident open since 3 Oct 2026; newest window ok: nothing unusual" in words(head[0])
+    index = (tmp_path / "index.html").read_text()
+    assert re.search(r'<section class="box alert"><h3><span class="b alert">', index)
+    assert "newest window ok" in words(index)
+    for page in (index, (tmp_path / "fraud" / "index.html").read_text()):
+        assert "Why it is open: Last bad window: 5 Oct 2026." in words(page)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from monitor import messages
 from monitor.config import ModelConfig
+from monitor.curves import curve_shown
 from monitor.models import (
     Baseline,
     Check,
@@ -23,6 +24,7 @@ from monitor.models import (
     Window,
     WindowRow,
 )
+from monitor.reports.text import FLAGS
 
 
 class Reading(Protocol):
@@ -88,6 +90,10 @@ class Facts:
     def revision(self) -> int:
         return max((row.revision for row in self.jobs.values()), default=0)
 
+    def of_check(self, check: Check) -> list[Result]:
+        """Of all rows and of segments, but not what compares versions."""
+        return [r for r in self.results if r.check is check and not r.of_versions]
+
     def of(self, check: Check, *, segment: str | None = None) -> list[Result]:
         return [r for r in self.results if r.check is check and r.segment == segment]
 
@@ -103,6 +109,7 @@ class ModelFacts:
     mutes: list[Mute]
     baseline: Baseline | None
     by_series: dict[tuple[Check, str | None, str], dict[Window, Result]] = field(default_factory=dict)
+    """Of all rows and against the baseline; of several curves the one to be shown."""
 
     @property
     def last(self) -> Facts | None:
@@ -146,9 +153,14 @@ def read_model(store: Reading, name: str, config: ModelConfig, *, start: datetim
         mutes=[m for m in store.mutes(at=now) if m.model == name],
         baseline=store.baseline(name),
     )
+    curves: dict[tuple[Check, str | None, str], dict[Window, list[Result]]] = {}
     for result in (r for w in windows for r in w.results if r.segment is None):
         if result.detail.get("against", "baseline") == "baseline":
-            facts.by_series.setdefault((result.check, result.feature, result.metric), {})[result.window] = result
+            series = curves.setdefault((result.check, result.feature, result.metric), {})
+            series.setdefault(result.window, []).append(result)
+    for key, found in curves.items():
+        shown = {window: curve_shown(results) for window, results in found.items()}
+        facts.by_series[key] = {window: result for window, result in shown.items() if result is not None}
     return facts
 
 
@@ -176,3 +188,27 @@ def excess(result: Result) -> float:
     if result.check is Check.PERFORMANCE:
         return messages.excess(result)
     return abs(result.value) / result.threshold if result.threshold else abs(result.value)
+
+
+def limits_of(result: Result) -> list[float]:
+    """The levels beyond which the value of a result is bad, on its own scale: some limits are of a change."""
+    limit, reference = result.threshold, result.detail.get("reference")
+    if limit is None or result.metric in FLAGS:
+        return []
+    if result.metric == "n_rows":
+        usual = result.detail.get("usual")
+        return [usual * (1 - limit)] if usual else []
+    if result.metric not in _OF_A_CHANGE:
+        return [limit]
+    if not isinstance(reference, (int, float)):
+        return []
+    return [reference + limit] if result.metric == "missing_rate" else [reference - limit, reference + limit]
+
+
+_OF_A_CHANGE = ("decision_rate", "missing_rate")
+
+
+def reference_of(result: Result) -> float | None:
+    """What a value is held against, on its scale."""
+    known = result.detail.get("usual" if result.metric == "n_rows" else "reference")
+    return float(known) if isinstance(known, (int, float)) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import datetime
 from enum import Enum
 from functools import cache
@@ -19,6 +19,7 @@ from markupsafe import Markup
 from detectors.display import describe
 from detectors.profiles import CategoricalProfile, ColumnProfile, NumericProfile, ProfileError
 from monitor.config import Config
+from monitor.curves import KINDS
 from monitor.models import Baseline, Check, Incident, IncidentState, Mute, Result, Verdict, Window
 from monitor.reports import svg, versions, views
 from monitor.reports.files import (
@@ -36,7 +37,16 @@ from monitor.reports.files import (
     write_page,
 )
 from monitor.reports.outcomes import outcomes
-from monitor.reports.reading import Facts, ModelFacts, Reading, excess, read_model, worst
+from monitor.reports.reading import (
+    Facts,
+    ModelFacts,
+    Reading,
+    excess,
+    limits_of,
+    read_model,
+    reference_of,
+    worst,
+)
 from monitor.reports.restated import restated_views
 from monitor.reports.text import (
     GLYPHS,
@@ -46,6 +56,7 @@ from monitor.reports.text import (
     clean,
     column_words,
     count,
+    ended,
     link,
     metric_value,
     metric_words,
@@ -57,6 +68,7 @@ from monitor.reports.text import (
     span,
     when,
 )
+from monitor.waiting import waits_for
 
 _COUNTS = (NumericProfile, CategoricalProfile)
 _CHUNK = 16
@@ -99,6 +111,7 @@ class Cell:
 class Chart:
     name: str
     drawing: Markup
+    kinds: list[str] = field(default_factory=list)
 
 
 def build_site(
@@ -309,23 +322,54 @@ class ModelSite:
         found = [i for i in self.model.incidents if i.state is IncidentState.OPEN]
         return sorted(found, key=lambda i: (-i.severity.rank, -i.opened_window.timestamp(), i.id))
 
+    def verdict(self) -> Verdict:
+        """The worst of the newest window and the open incidents: a quiet day does not end what is open."""
+        newest = [self.verdicts[self.model.last.window]] if self.model.last else []
+        return worst([*newest, *(incident.severity for incident in self.open_incidents())])
+
+    def standing(self) -> str:
+        """How many incidents are open, since when, and how the newest window is."""
+        found, last = self.open_incidents(), self.model.last
+        if not found:
+            return self.summaries[last.window].sentence if last else ""
+        since = when(min(incident.onset or incident.opened_window for incident in found), self.zone)
+        told = f"{plural(len(found), 'incident')} open since {since}"
+        if last is None:
+            return told
+        summary = self.summaries[last.window]
+        return f"{told}; newest window {WORDS[summary.verdict]}: {summary.sentence}"
+
+    def group_view(self, group: Sequence[Incident], *, href: str = "") -> views.IncidentView:
+        """A card for open incidents of one cause, with what the first of them waits for."""
+        first = group[0]
+        found = [
+            r for w in self.model.windows if w.window.start >= first.opened_window for r in w.of_check(first.check)
+        ]
+        waiting = waits_for(first, found, recover=self.model.config.recover)
+        told = "" if waiting is None else waiting.words(lambda at: when(at, self.zone))
+        return views.group_view(group, zone=self.zone, href=href, waits=told)
+
     def _model_page(self) -> dict[str, Any]:
         config, last = self.model.config, self.model.last
         closed = [i for i in self.model.incidents if i.state is not IncidentState.OPEN]
+        charts = self._model_charts(last) if last else []
         return {
             "model": self.model.name,
             "latest": self.cell(last) if last else None,
-            "description": config.description,
+            "verdict": self.verdict(),
+            "standing": self.standing(),
+            "description": ended(config.description),
             "baseline": views.baseline_words(self.model.baseline, self.zone),
             "owner": config.owner,
             "runbook": config.runbook,
             "strip": self.strip(last),
             "mutes": [self._mute(m) for m in self.model.mutes],
-            "open": [views.group_view(g, zone=self.zone) for g in views.by_cause(self.open_incidents())],
+            "open": [self.group_view(g) for g in views.by_cause(self.open_incidents())],
             "closed": [views.incident_view(i, zone=self.zone) for i in closed[:50]],
             "versions": self.beside.at(None, self.zone),
             "matrix": self._matrix(last) if last else [],
-            "charts": self._model_charts(last) if last else [],
+            "charts": charts,
+            "curves": [(kind, svg.key(kind)) for kind in KINDS if any(kind in chart.kinds for chart in charts)],
             "windows": [self.cell(w) for w in reversed(self.model.windows)],
         }
 
@@ -373,15 +417,18 @@ class ModelSite:
         known = [r for r in found if r is not None and r.value is not None]
         if not known:
             return None
-        reference = known[-1].detail.get("reference")
+        judged = next((r for r in reversed(known) if r.threshold is not None), known[-1])
         drawing = svg.line_chart(
             values,
             f"{name} over {plural(len(values), 'window')}",
             bounds=[r.interval if r else None for r in found],
-            limit=known[-1].threshold,
-            reference=reference if isinstance(reference, float) else None,
+            kinds=[r.kind if r and r.kind in KINDS else None for r in found],
+            limits=limits_of(judged),
+            reference=reference_of(known[-1]),
+            written=lambda value: metric_value(key[2], value).replace(" %", "%"),
         )
-        return Chart(name, drawing)
+        kinds = [kind for kind in KINDS if any(r.kind == kind for r in known)]
+        return Chart(name, drawing, kinds)
 
     def _model_charts(self, last: Facts) -> list[Chart]:
         shown = views.recent(self.model, last, 60)
@@ -560,7 +607,8 @@ def _index(sites: Sequence[ModelSite], config: Config, *, now: datetime, zone: Z
                 "name": site.model.name,
                 "href": model_page_path(site.model.name),
                 "owner": site.model.config.owner,
-                "verdict": site.verdicts[last.window] if last else Verdict.NO_DATA,
+                "verdict": site.verdict(),
+                "standing": site.standing(),
                 "latest": site.cell(last, prefix=folder) if last else None,
                 "open": n_open,
                 "muted": bool(site.model.mutes),
@@ -578,7 +626,7 @@ def _index(sites: Sequence[ModelSite], config: Config, *, now: datetime, zone: Z
             zone=zone.key,
             alert=Verdict.ALERT,
             quiet=quiet,
-            open=[views.group_view(g, zone=zone, href=model_page_path(s.model.name)) for s, g in open_now],
+            open=[s.group_view(g, href=model_page_path(s.model.name)) for s, g in open_now],
             n_open=sum(len(group) for _, group in open_now),
             models=cards,
             proof=_proof(sites, zone=zone),
@@ -602,11 +650,12 @@ def _proof(sites: Sequence[ModelSite], *, zone: ZoneInfo) -> str:
     features = sum(len(site.feature_names()) for site in sites)
     lasts = [(site.model.last.window.end, site.model.name) for site in sites if site.model.last]
     oldest = min(lasts)
+    newest = "The newest data is" if len(lasts) == 1 else f"Least far reaches the data of {short(oldest[1])}:"
     return (
         f"Checked {plural(features, 'feature')} of {plural(len(sites), 'model')} over {plural(len(windows), 'window')} "
         f"({sum(judged):,} comparisons of a feature with its baseline), from "
         f"{when(min(w.window.start for w in windows), zone)} on. "
-        f"The oldest of the newest data is of {short(oldest[1])}: up to {when(oldest[0], zone)}."
+        f"{newest} up to {when(oldest[0], zone)}."
     )
 
 

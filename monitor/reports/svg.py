@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
@@ -116,14 +116,20 @@ def line_chart(
     label: str,
     *,
     bounds: Sequence[tuple[float, float] | None] = (),
-    limit: float | None = None,
+    kinds: Sequence[str | None] = (),
+    limits: Sequence[float] = (),
     reference: float | None = None,
+    written: Callable[[float], str] = "{:.2g}".format,
     width: int = 340,
     height: int = 120,
 ) -> Markup:
-    """One number over the windows, with its interval as a band, the limit dashed and the baseline's value dotted."""
+    """One number over the windows, with its interval as a band, limits dashed and the baseline's value dotted.
+
+    ``kinds`` says of which curve each value is: ``realized`` is drawn through, ``corrected`` and ``estimated`` are
+    dashed and dotted, and each has a mark of its own. ``written`` writes a value at the axis.
+    """
     ends = [end for pair in bounds if pair for end in pair]
-    known = [v for v in [*values, *ends, limit, reference] if v is not None and math.isfinite(v)]
+    known = [v for v in [*values, *ends, *limits, reference] if v is not None and math.isfinite(v)]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     pad = (high - low) * 0.1 or 0.05
     low, high = low - pad, high + pad
@@ -135,22 +141,70 @@ def line_chart(
     band = "".join(
         f"M{_n(44 + i * step)},{y(pair[0])}V{y(pair[1])}" for i, pair in enumerate(bounds) if pair is not None
     )
-    path, pen = "", "M"
-    for i, value in enumerate(values):
-        if value is None or not math.isfinite(value):
-            pen = "M"
-            continue
-        path += f"{pen}{_n(44 + i * step)},{y(value)}"
-        pen = "L"
     parts = _open("c", width, height, label)
-    for kind, level in (("li", limit), ("re", reference)):
+    for kind, level in [*(("li", limit) for limit in limits), ("re", reference)]:
         if level is not None and math.isfinite(level):
             parts += Markup('<path class="{}" d="M40,{}H{}"/>').format(kind, y(level), width)
     for level in (high - pad, low + pad):
-        parts += Markup('<text x="36" y="{}" text-anchor="end">{}</text>').format(
-            _n(float(y(level)) + 4), f"{level:.2g}"
+        parts += Markup('<text x="40" y="{}" text-anchor="end">{}</text>').format(
+            _n(float(y(level)) + 4), written(level)
         )
-    return parts + Markup('<path class="bd" d="{}"/><path class="cu" d="{}"/></svg>').format(band, path)
+    points = [
+        None
+        if value is None or not math.isfinite(value)
+        else (44 + i * step, float(y(value)), kinds[i] if i < len(kinds) else None)
+        for i, value in enumerate(values)
+    ]
+    return parts + Markup('<path class="bd" d="{}"/>').format(band) + _curve(points) + Markup("</svg>")
+
+
+_STYLES = {"corrected": "cu cc", "estimated": "cu ce"}
+_CERTAIN = ("estimated", "corrected")
+"""Least certain first: between two kinds the line is that of the less certain one."""
+
+
+def _curve(points: Sequence[tuple[float, float, str | None] | None]) -> Markup:
+    """The line through the points, each piece in the style of its kind, and the marks of those that have a kind."""
+    lines: dict[str, str] = {}
+    marks: dict[str, str] = {}
+    before: tuple[float, float, str | None] | None = None
+    pen = ""
+    for point, after in zip(points, [*points[1:], None], strict=True):
+        if point is not None:
+            x, at, kind = point
+            if before is not None:
+                weaker = next((each for each in _CERTAIN if each in (kind, before[2])), "")
+                style = _STYLES.get(weaker, "cu")
+                start = f"M{_n(before[0])},{_n(before[1])}" if style != pen else ""
+                lines[style] = lines.get(style, "") + f"{start}L{_n(x)},{_n(at)}"
+                pen = style
+            else:
+                pen = ""
+            if kind is not None or (before is None and after is None):
+                marks[kind or "realized"] = marks.get(kind or "realized", "") + mark_path(kind or "realized", x, at)
+        before = point
+    return Markup().join(
+        [
+            *(Markup('<path class="{}" d="{}"/>').format(style, path) for style, path in lines.items()),
+            *(Markup('<path class="mk m-{}" d="{}"/>').format(kind, path) for kind, path in marks.items()),
+        ]
+    )
+
+
+def mark_path(kind: str, x: float, y: float) -> str:
+    """A dot for what labels say, an empty one for what is corrected, a diamond for what is estimated."""
+    if kind == "estimated":
+        return f"M{_n(x)},{_n(y - 2.6)}l2.6,2.6l-2.6,2.6l-2.6,-2.6z"
+    return f"M{_n(x - 2)},{_n(y)}a2,2 0 1 0 4,0a2,2 0 1 0 -4,0"
+
+
+def key(kind: str) -> Markup:
+    """A sample of a curve for a legend."""
+    style = _STYLES.get(kind, "cu")
+    return Markup(
+        '<svg class="ky" width="30" height="12" viewBox="0 0 30 12" aria-hidden="true"><path class="{}" d="M1,6H29"/>'
+        '<path class="mk m-{}" d="{}"/></svg>'
+    ).format(style, kind, mark_path(kind, 15, 6))
 
 
 def band_chart(

@@ -164,6 +164,12 @@ def metric_value(metric: str, value: float | None) -> str:
     return count(value) if metric == "n_rows" else number(value)
 
 
+def ended(sentence: str) -> str:
+    """A sentence that somebody else wrote, with its full stop."""
+    text = sentence.strip()
+    return text if not text or text[-1] in ".!?…" else f"{text}."
+
+
 def p_words(value: float | None) -> str:
     if value is None:
         return "–"

@@ -88,6 +88,8 @@ class IncidentView:
     href: str = ""
     others: list[str] = field(default_factory=list)
     """What else has the same reason."""
+    waits: str = ""
+    """What it waits for before it is over."""
 
 
 @dataclass(frozen=True)
@@ -625,11 +627,11 @@ def _have_one_reason(first: Incident, second: Incident) -> bool:
     return linked or (first.cause == second.cause and first.cause not in (None, "cannot_tell"))
 
 
-def group_view(group: Sequence[Incident], *, zone: ZoneInfo, href: str = "") -> IncidentView:
+def group_view(group: Sequence[Incident], *, zone: ZoneInfo, href: str = "", waits: str = "") -> IncidentView:
     """One card for all of a group: its first incident, with the others named below it."""
     first, *others = group
     told = [f"{each.check.value.replace('_', ' ')}: {each.summary or 'no summary'} ({each.id})" for each in others]
-    return replace(incident_view(first, zone=zone, href=href), others=told)
+    return replace(incident_view(first, zone=zone, href=href), others=told, waits=waits)
 
 
 def incident_view(incident: Incident, *, zone: ZoneInfo, href: str = "") -> IncidentView:
