@@ -596,6 +596,11 @@ def kept_reference(
         return Reckoned(merge_labels(windows), never, windows)
     newest = sorted(each.window.start for each in single)[-max(MOST_PROFILES // len(segments), 1) :]
     theirs = _apart(store.profiles(name, start=newest[0], end=span.end, columns=columns, segment=ALL), pairs)
+    split_by = {each.segment.partition("=")[0] for each in theirs if each.segment is not None}
+    if not split_by.issuperset(each.partition("=")[0] for each in segments) and not isinstance(
+        model.baseline, RollingBaseline
+    ):
+        return None  # counted before this column was one of the segments
     by_segment = {each: (_merged(theirs, labels, each), _merged(theirs, nevers, each)) for each in segments}
     return Reckoned(merge_labels(windows), never, windows, by_segment)
 

@@ -124,6 +124,41 @@ def test_segments_share_a_part_of_the_budget_that_is_their_own(world: tuple[Path
     assert verdict(20, 0.6, 0.05) is Verdict.ALERT
 
 
+def test_segments_without_a_change_hardly_ever_alert(world: tuple[Path, Service]) -> None:
+    """A hundred days of twenty segments, four metrics each: the budget for all of them is 3 % of a page in 90 days."""
+    _, service = world
+    rng, day = np.random.default_rng(3), Window(START, START + DAY)
+    limits = service.model("model").performance.model_copy(
+        update={
+            "metrics": ["accuracy", "precision", "recall", "roc_auc"],
+            "alert": {
+                name: PerformanceLimit(kind="change", value=-0.05, percent=True)
+                for name in ("accuracy", "precision", "recall", "roc_auc")
+            },
+        }
+    )
+    scope = Scope("model", service.model("model").model_copy(update={"performance": limits}), day, 0)
+
+    def drawn(n: int) -> dict[str, Measure]:
+        p = rng.beta(1, 1, n)
+        counter = ScoreLabelCounter()
+        counter.update(p, p >= 0.5, (rng.random(n) < p).astype(float))
+        return performance(counter.counts(), limits.computed())
+
+    beyond = alerts = 0
+    known = [drawn(4000) for _ in range(20)]
+    for _ in range(100):
+        for reference in known:
+            mine = Curves(
+                realized=drawn(150), reference=reference, n_labelled=150, n_rows=150, mature=True, n_segments=20
+            )
+            found = results(scope, mine, segment=OLD)
+            alerts += sum(r.verdict is Verdict.ALERT for r in found)
+            beyond += sum("chance explains it" in str(r.detail.get("reason")) for r in found)
+    assert beyond > 500, "a fall beyond the limit is common by chance"
+    assert alerts == 0
+
+
 def test_the_page_shows_what_a_segment_had_in_the_baseline(world: tuple[Path, Service]) -> None:
     folder, service = world
     build_site(service.store, service.config, now=START + (BASELINE + LIVE) * DAY, out=folder / "site")
@@ -151,6 +186,13 @@ def test_what_is_stored_of_the_baseline_says_the_same_as_what_was_read(world: tu
     assert mine["roc_auc"].value == pytest.approx(plain["roc_auc"].value, abs=1e-3)
     reference = rows(first, OLD)[TURNED].detail["reference"]
     assert reference == pytest.approx(plain["accuracy"].value)
+    # Windows judged one by one say the same together, and nothing of a column that was no segment then.
+    span = Window(START + BASELINE * DAY, START + (BASELINE + 2) * DAY)
+    live = late.kept_reference(second.store, "model", model, span, complete=True, segments=[OLD])
+    assert live is not None
+    days = predictions[(predictions.id // PER_DAY).between(BASELINE, BASELINE + 1) & (predictions.plan == "old")]
+    assert live.segments[OLD][0].n_labelled == len(days)
+    assert late.kept_reference(second.store, "model", model, span, complete=True, segments=["city=x"]) is None
     missing = late.kept_reference(second.store, "model", model, baseline.window, complete=True, segments=["plan=x"])
     assert missing is None, "it has to be read anew"
     closed(second)

@@ -564,10 +564,14 @@ def segment_rows(facts: Facts, *, min_rows: int) -> tuple[list[SegmentRow], int]
 
 
 def _segment_performance(found: Sequence[Result]) -> str:
-    """One metric of a segment: on the curve that decides, else corrected, else on the labels so far, and how many."""
-    metric = next((r.metric for r in found if r.value is not None), None)
-    if metric is None:
+    """One metric of a segment: on the curve that decides, else corrected, else on the labels so far, and how many.
+
+    It is the one with the worst verdict, else the first.
+    """
+    valued = [r for r in found if r.value is not None]
+    if not valued:
         return "–"
+    metric = max(valued, key=lambda r: r.verdict.rank if r.verdict in (Verdict.WARN, Verdict.ALERT) else -1).metric
     of_kind = {r.kind: r for r in found if r.metric == metric}
     decides = next((r for r in of_kind.values() if r.value is not None and r.detail.get("decides") is True), None)
     known = [of_kind[kind] for kind in ("corrected", "realized", "estimated") if kind in of_kind]
