@@ -53,10 +53,11 @@ def expected(left: pd.DataFrame, right: pd.DataFrame, now: datetime) -> tuple[li
             continue
         mine = known[known.id == row.id] if pd.notna(row.id) else known.iloc[:0]
         odd["contradictions"] += mine.label.nunique() > 1
-        found = mine.sort_values(["landed", "label"]).tail(1)
-        label = None if found.empty else bool(found.label.iloc[0])
-        odd["before_prediction"] += bool(len(found)) and bool(found.landed.iloc[0] < row["at"])
-        rows.append((row["at"], label, None if found.empty else found.landed.iloc[0].to_pydatetime()))
+        last = mine[mine.landed == mine.landed.max()].label.unique()
+        told = len(last) == 1  # of several that landed last, at one time, none
+        landed = mine.landed.min() if told else None
+        odd["before_prediction"] += told and bool(landed < row["at"])
+        rows.append((row["at"], bool(last[0]) if told else None, landed.to_pydatetime() if told else None))
     return sorted(rows, key=lambda each: each[0]), odd
 
 
@@ -126,7 +127,8 @@ def test_counts_of_many_labels_are_those_that_pandas_counts(tmp_path: Path) -> N
     model, now = ModelConfig.model_validate(MODEL), DAY + timedelta(days=6)
     known = right[right.landed <= now].sort_values(["landed", "label"])
     kinds = known[known.id < 10**7].groupby("id").label.nunique()
-    joined = left.merge(known.drop_duplicates("id", keep="last"), on="id", how="left")
+    newest = known.drop_duplicates("id", keep="last").drop(columns="landed")
+    joined = left.merge(newest, on="id", how="left").merge(known.groupby("id").landed.min(), on="id", how="left")
     odd = {"contradictions": int((kinds > 1).sum()), "before_prediction": int((joined.landed < joined["at"]).sum())}
     grid = late.grid_of(model, None, WINDOW)
     ages, delays = (

@@ -31,6 +31,8 @@ _HELD_BYTES = 1 << 27
 """Of the predictions that are held at once; with the table of their keys it is two to three times as much."""
 _GATHERED_ROWS = 1 << 16
 _SETTLE_FROM = 1 << 20
+_NEVER, _LATEST = -(1 << 62), (1 << 63) - 1
+"""In place of a moment that is not known: before, and after, all others."""
 _WHOLE_UP_TO = 2
 """Rows for each prediction up to which the table of labels is read as a whole: choosing among them would cost more."""
 
@@ -273,7 +275,9 @@ def _one_key(found: list[pa.Array]) -> pa.Array:
 class LatestLabels:
     """The label of each of some predictions, as far as labels have come: the one that landed last.
 
-    Only labels of these predictions are held, and of those that come again and again not many more than one for each.
+    When it landed is when the first one did: a correction is no late label.  Where those that landed last, at one time,
+    differ, there is none.  Only labels of these predictions are held, and of those that come again and again not many
+    more than one for each.
 
     Parameters
     ----------
@@ -293,6 +297,8 @@ class LatestLabels:
         self._held: npt.NDArray[np.int64] | None = None
         """Which of the labels each key has; the last place is that of no key."""
         self._differ = np.zeros(n, bool)
+        self._first: npt.NDArray[np.int64] | None = None
+        """When the first label of each key landed (µs since 1970), of those that have several."""
         self._waiting: list[tuple[npt.NDArray[np.int64], pa.Array, pa.Array]] = []
         self._n_waiting = 0
         self._once = _Once(n) if pa.types.is_boolean(kind) else None
@@ -330,23 +336,38 @@ class LatestLabels:
             several = np.zeros(len(held), bool)
             several[lost] = True
             again = np.flatnonzero(several.take(places))
-            chosen = self._newest(places[again], labels.take(pa.array(again)), landed.take(pa.array(again)))
+            chosen, open_ = self._newest(places[again], labels.take(pa.array(again)), landed.take(pa.array(again)))
             held[places[again[chosen]]] = again[chosen]
+            if open_.any():
+                unknown = np.zeros(len(places), bool)
+                unknown[again[chosen[open_]]] = True
+                labels = pc.if_else(pa.array(unknown), pa.scalar(None, labels.type), labels)
             own = np.flatnonzero(held.take(places) == rows)
             places, labels, landed = places[own], labels.take(pa.array(own)), landed.take(pa.array(own))
             held[places] = np.arange(len(own))
         self._places, self._labels, self._landed = places, labels, landed
 
-    def _newest(self, places: npt.NDArray[np.int64], labels: pa.Array, landed: pa.Array) -> npt.NDArray[np.int64]:
-        """Which rows count, of keys that have several; the greater label of two that landed at one time."""
-        table = pa.table({"key": places, "label": labels, "landed": landed, "row": np.arange(len(places))})
-        kinds = table.group_by("key").aggregate([("label", "count_distinct")])
-        differ = pc.greater(kinds.column("label_count_distinct"), 1)
-        self._differ[kinds.column("key").filter(differ).to_numpy()] = True
-        table = table.sort_by([("key", "ascending"), ("landed", "descending"), ("label", "descending")])
-        key = table.column("key").to_numpy()
-        first = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
-        return np.asarray(table.column("row").to_numpy()[first], dtype=np.int64)
+    def _newest(
+        self, places: npt.NDArray[np.int64], labels: pa.Array, landed: pa.Array
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Which row counts of each key, of keys that have several, and whether it leaves open what the label is."""
+        moments = pc.fill_null(pc.cast(landed, pa.int64()), _NEVER).to_numpy(zero_copy_only=False)
+        # A null label stands for labels that differed, and differs from any other.
+        kinds = pc.fill_null(pc.dictionary_encode(labels).indices, -1).to_numpy(zero_copy_only=False)
+        order = np.lexsort((-moments, places))
+        key, moments, kinds = places[order], moments[order], kinds[order]
+        begins = np.concatenate([[True], key[1:] != key[:-1]])
+        first, group = np.flatnonzero(begins), np.cumsum(begins) - 1
+        other = (kinds != kinds[first][group]) | (kinds < 0)
+        self._differ[key[other]] = True
+        last = moments == moments[first][group]
+        self._note_first(key, np.where(moments == _NEVER, _LATEST, moments))
+        return order[first], np.bincount(group[other & last], minlength=len(first)) > 0
+
+    def _note_first(self, places: npt.NDArray[np.int64], moments: npt.NDArray[np.int64]) -> None:
+        if self._first is None:
+            self._first = np.full(len(self._differ) + 1, _LATEST, np.int64)
+        np.minimum.at(self._first, places, moments)
 
     @property
     def contradictions(self) -> int:
@@ -364,7 +385,12 @@ class LatestLabels:
         self._settle()
         held = np.full(len(rows), -1) if self._held is None else self._held.take(rows)
         where = pa.array(held, mask=held < 0)
-        return self._labels.take(where), self._landed.take(where)
+        labels, landed = self._labels.take(where), self._landed.take(where)
+        if self._first is None:
+            return labels, landed
+        first = self._first.take(rows)
+        landed = pc.coalesce(pc.cast(pa.array(first, mask=first == _LATEST), landed.type), landed)
+        return labels, pc.if_else(pc.is_valid(labels), landed, pa.scalar(None, landed.type))
 
 
 class _Once:
