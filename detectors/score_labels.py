@@ -200,11 +200,9 @@ def merge(first: ScoreLabels, second: ScoreLabels) -> ScoreLabels:
     bounds = (_least(first.low, second.low), _most(first.high, second.high))
     grids = [one.grid for one in (first, second) if one.grid is not None]
     grid = max(grids) if grids else None
-    if grid is None:
-        scores, table = _union(first, second)
-    else:
-        scores = _to_grid(np.concatenate([first.scores, second.scores]), grid, bounds)
-        scores, table = _group(scores, np.concatenate([table_of(first), table_of(second)]))
+    if grid is not None:
+        first, second = (_on_grid(one, grid, bounds) for one in (first, second))
+    scores, table = _union(first, second)
     return _bounded(
         _from_table(
             scores,
@@ -234,12 +232,27 @@ def _most(first: float, second: float) -> float:
 
 
 def _union(first: ScoreLabels, second: ScoreLabels) -> tuple[FloatArray, IntArray]:
-    """The distinct scores of both, and their rows added up; faster than :func:`_group`, as each side is distinct."""
+    """The distinct scores of both, and their rows added up; each side is distinct and in order."""
     scores = _distinct(np.sort(np.concatenate([first.scores, second.scores]), kind="stable"))
-    table = np.zeros((len(scores), 9), np.int64)
+    table = np.zeros((9, len(scores)), np.int64)  # column by column: what no row has is never touched
     for one in (first, second):
-        table[np.searchsorted(scores, one.scores)] += table_of(one)
-    return scores, table
+        rows = np.searchsorted(scores, one.scores)
+        parts = (part[:, at] for part in (one.negatives, one.positives, one.unlabelled) for at in range(3))
+        for column, part in zip(table, parts, strict=True):
+            if part.any():
+                column[rows] += part
+    return scores, table.T
+
+
+def _on_grid(counts: ScoreLabels, grid: int, bounds: tuple[float, float]) -> ScoreLabels:
+    """The counts on the cells of a grid, between other extremes."""
+    scores = _to_grid(counts.scores, grid, bounds)
+    fresh = np.flatnonzero(np.concatenate([[True], scores[1:] != scores[:-1]]))
+    if len(fresh) < len(scores):
+        parts = (np.add.reduceat(part, fresh, axis=0) for part in (counts.negatives, counts.positives, counts.unlabelled))
+        negatives, positives, unlabelled = parts
+        counts = replace(counts, negatives=negatives, positives=positives, unlabelled=unlabelled)
+    return replace(counts, scores=scores[fresh], low=bounds[0], high=bounds[1], grid=grid)
 
 
 def _distinct(ordered: FloatArray) -> FloatArray:
@@ -251,16 +264,6 @@ def _starts(ordered: npt.NDArray[Any]) -> IntArray:
     return np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
 
 
-def _group(scores: FloatArray, table: IntArray) -> tuple[FloatArray, IntArray]:
-    """Sort by score and add up the rows of equal scores."""
-    if not len(scores):
-        return scores, table
-    order = np.argsort(scores, kind="stable")
-    ordered = scores[order]
-    starts = _starts(ordered)
-    return ordered[starts], np.add.reduceat(table[order], starts, axis=0)
-
-
 def _to_grid(scores: FloatArray, exponent: int, bounds: tuple[float, float]) -> FloatArray:
     """Move each score to the middle of its cell ``[i 2^k, (i + 1) 2^k)``, but not beyond the extreme scores.
 
@@ -270,27 +273,63 @@ def _to_grid(scores: FloatArray, exponent: int, bounds: tuple[float, float]) -> 
     width = math.ldexp(1.0, exponent)
     finite = np.isfinite(scores)
     moved = scores.copy()
-    rest = np.fmod(scores[finite], width)
-    rest[rest < 0] += width
-    moved[finite] = np.clip(scores[finite] - rest + width / 2, *bounds)
+    some = scores if finite.all() else scores[finite]
+    cells = _cells(some, exponent)
+    if cells is None:
+        rest = np.fmod(some, width)
+        rest[rest < 0] += width
+        cells = some - rest
+    else:
+        cells *= width
+    cells += width / 2
+    moved[finite] = np.clip(cells, *bounds)
     return moved
+
+
+def _cells(scores: FloatArray, exponent: int) -> FloatArray | None:
+    """The number of the cell of each finite score; ``None`` where that may be no float."""
+    if not len(scores):
+        return scores.copy()
+    if abs(exponent) > _PLAIN or max(-scores.min(), scores.max(), 1.0) > 2.0**_PLAIN:
+        return None
+    found = scores * math.ldexp(1.0, -exponent)
+    return np.floor(found, out=found)
+
+
+_PLAIN = 400
+"""Numbers of up to so many bits before the point, and cells of as few or as many, can be divided by each other."""
+
+
+def _n_cells(counts: ScoreLabels, exponent: int) -> int:
+    """How many different scores are left on a grid."""
+    finite = np.isfinite(counts.scores)
+    some = counts.scores if finite.all() else counts.scores[finite]
+    cells = _cells(some, exponent)
+    if cells is None:
+        cells = _to_grid(some, exponent, (counts.low, counts.high))
+    return len(counts.scores) - len(some) + min(1, len(some)) + int(np.count_nonzero(cells[1:] != cells[:-1]))
 
 
 def _bounded(counts: ScoreLabels, limit: int = MAX_SCORES) -> ScoreLabels:
     """Round onto the finest power-of-two grid that leaves at most ``limit`` distinct scores, if there are more."""
     if len(counts.scores) <= limit:
         return counts
-    bounds = (counts.low, counts.high)
     fine, coarse = (-1074 if counts.grid is None else counts.grid), 1023
+    low, high = _finite_range(counts.scores)
+    spread = high - low
+    if limit > 8 and 0 < spread < math.inf:  # so wide a grid is wide enough, and mostly not much too wide
+        guess = min(max(math.frexp(spread / (limit - 4))[1], fine), coarse)
+        step = 1
+        while guess > fine and _n_cells(counts, guess) <= limit:
+            coarse, guess, step = guess, max(fine, guess - step), 2 * step
+        fine = guess + 1 if guess > fine else fine
     while fine < coarse:
         middle = (fine + coarse) // 2
-        cells = _to_grid(counts.scores, middle, bounds)
-        if 1 + np.count_nonzero(np.diff(cells) > 0) <= limit:
+        if _n_cells(counts, middle) <= limit:
             coarse = middle
         else:
             fine = middle + 1
-    scores, table = _group(_to_grid(counts.scores, fine, bounds), table_of(counts))
-    return _from_table(scores, table, counts.no_score, bounds=bounds, grid=fine, exact=False)
+    return replace(_on_grid(counts, fine, (counts.low, counts.high)), exact=False)
 
 
 class ScoreLabelCounter:
