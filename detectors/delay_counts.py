@@ -38,7 +38,8 @@ class DelayCounts:
     mature
         The age in seconds at which a prediction without a label is taken to stay without.
     as_of
-        When they were counted, in seconds since 1970; 0 where that does not matter.
+        When they were counted, in seconds since 1970, or the first of them: what had landed by then is in all of them,
+        what landed later may be missing.  0 where that does not matter.
     """
 
     edges: FloatArray
@@ -252,7 +253,8 @@ def merge(first: DelayCounts, second: DelayCounts) -> DelayCounts:
         first.ripe + second.ripe,
         first.ripe_labelled + second.ripe_labelled,
         first.mature,
-        max(first.as_of, second.as_of),
+        # Of all of them only as much is known as of those that were counted first.
+        min((each.as_of for each in (first, second) if each.as_of), default=0.0),
     )
 
 

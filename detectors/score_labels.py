@@ -249,7 +249,9 @@ def _on_grid(counts: ScoreLabels, grid: int, bounds: tuple[float, float]) -> Sco
     scores = _to_grid(counts.scores, grid, bounds)
     fresh = np.flatnonzero(np.concatenate([[True], scores[1:] != scores[:-1]]))
     if len(fresh) < len(scores):
-        parts = (np.add.reduceat(part, fresh, axis=0) for part in (counts.negatives, counts.positives, counts.unlabelled))
+        parts = (
+            np.add.reduceat(part, fresh, axis=0) for part in (counts.negatives, counts.positives, counts.unlabelled)
+        )
         negatives, positives, unlabelled = parts
         counts = replace(counts, negatives=negatives, positives=positives, unlabelled=unlabelled)
     return replace(counts, scores=scores[fresh], low=bounds[0], high=bounds[1], grid=grid)

@@ -39,9 +39,13 @@ class History:
 
 @dataclass
 class _Kept:
-    """What was put together before: the marks of the windows, and their counts, packed; nothing where none fitted."""
+    """What was put together before: the marks of the windows, and their counts, packed; nothing where none fitted.
 
-    groups: dict[tuple[object, ...], tuple[tuple[ProfileMark, ...], bytes | None]]
+    With them, when the last of the windows was counted (seconds since 1970): a replay of before then has to leave out
+    what landed later, window by window.
+    """
+
+    groups: dict[tuple[object, ...], tuple[tuple[ProfileMark, ...], bytes | None, float]]
     n_bytes: int = 0
 
 
@@ -117,30 +121,28 @@ def _put_together(
     found: dict[_Group, DelayCounts] = {}
     stale: dict[_Group, list[ProfileMark]] = {}
     for key, group in parts.items():
-        marks, packed = kept.groups.get((*series, *key), ((), None))
-        if marks != tuple(group):
+        marks, packed, counted = kept.groups.get((*series, *key), ((), None, 0.0))
+        if marks != tuple(group) or counted > now.timestamp():
             stale[key] = group
         elif packed is not None:
             found[key] = from_bytes(packed)
-            if found[key].as_of > now.timestamp():
-                stale[key] = group
     fresh = _loaded(store, *series[:2], stale)
     for key, group in stale.items():
         told = [(mark.window, fresh.get((mark.window, mark.segment))) for mark in group]
         counts = [(window, each) for window, each in told if each is not None and fits(each, alike)]
-        _keep(kept, (*series, *key), tuple(group), reduce(merge, (each for _, each in counts)) if counts else None)
+        _keep(kept, (*series, *key), tuple(group), [each for _, each in counts])
         if counts:
             found[key] = reduce(merge, (_as_of(each, window, now=now) for window, each in counts))
     return found
 
 
-def _keep(kept: _Kept, key: tuple[object, ...], marks: tuple[ProfileMark, ...], counts: DelayCounts | None) -> None:
-    packed = None if counts is None else to_bytes(counts)
+def _keep(kept: _Kept, key: tuple[object, ...], marks: tuple[ProfileMark, ...], counts: Sequence[DelayCounts]) -> None:
+    packed = to_bytes(reduce(merge, counts)) if counts else None
     kept.n_bytes += 500 + (0 if packed is None else len(packed))
     if kept.n_bytes > _MOST_BYTES:
         kept.groups.clear()
         kept.n_bytes = 0
-    kept.groups[key] = marks, packed
+    kept.groups[key] = marks, packed, max((each.as_of for each in counts), default=0.0)
 
 
 def _loaded(

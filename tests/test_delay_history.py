@@ -117,6 +117,19 @@ def test_a_replay_learns_what_was_known_then(store: Store) -> None:
         assert max(window.end for window, _ in found.windows) <= then
 
 
+def test_a_group_is_known_as_of_the_window_that_was_counted_first(store: Store) -> None:
+    """What landed since then may be missing in it; and a replay of a time between the two sees neither's future."""
+    early, now = START + 300 * HOUR, START + 400 * HOUR
+    keep(store, range(400), now=now)
+    keep(store, range(96, 99), now=early, seed=3)
+    found = asked(store, 399, now=now)[None]
+    known = {window.start: each.as_of for window, each in found.windows}
+    assert known[hour(96).start] == early.timestamp()
+    assert {at for start, at in known.items() if start != hour(96).start} == {now.timestamp()}
+    between = START + 350 * HOUR
+    assert same(asked(store, 349, now=between)[None], plainly(store, 349, now=between))
+
+
 def test_segments_have_groups_of_their_own(store: Store) -> None:
     now = START + 100 * HOUR
     keep(store, range(100), now=now)
