@@ -63,10 +63,7 @@ def conclude(
         step = onset.date(service, claim, seen, step)
     there = [incident for incident in known if incident.id not in step.gone]
     step = grouping.group(step, known=there, results=seen.results, length=claim.window.length)
-    if later is not None:
-        causes = _by_window(service, claim, seen, step, _with_causes, anew=anew).incidents
-    else:
-        causes = diagnosis.causes(service, claim, seen, step)
+    causes = _explained(service, claim, seen, step, anew=anew, together=later is not None)
     before = {incident.id: incident for incident in known}
     told = {incident.id: _dated(incident, before.get(incident.id), now=now) for incident in causes}
     changes = [(transition, told.get(incident.id, incident)) for transition, incident in step.transitions]
@@ -76,8 +73,9 @@ def conclude(
         told |= {i.id: replace(i, detail=i.detail | {"heard_at": now.isoformat()}) for _, i in changes}
     still_open = [i for i in known if i.state is IncidentState.OPEN and i.id not in told]
     recent = is_recent(service, claim, now=now)
+    evidence = shown(seen.results, changes, window=claim.window, earlier=partial(_results_at, service, claim))
     queued = (
-        queue(service, claim, changes, seen.results, still_open=still_open)
+        queue(service, claim, changes, evidence, still_open=still_open)
         if changes and is_told(service, claim, now=now)
         else []
     )
@@ -98,6 +96,49 @@ def conclude(
         gone=step.gone,
         detail={"as_of": now.isoformat()} | seen.detail,
     )
+
+
+def _explained(
+    service: Service,
+    claim: Claim,
+    seen: Seen,
+    step: Step,
+    *,
+    anew: Mapping[Window, Sequence[Result]],
+    together: bool,
+) -> list[Incident]:
+    """The step's incidents with their causes, each by its own last bad window, which need not be the one looked at."""
+    elsewhere = {
+        incident.id
+        for incident in step.incidents
+        if together or (incident.state is IncidentState.OPEN and incident.last_window != claim.window.start)
+    }
+    here = replace(step, incidents=[incident for incident in step.incidents if incident.id not in elsewhere])
+    there = Step(incidents=[incident for incident in step.incidents if incident.id in elsewhere])
+    found = {incident.id: incident for incident in diagnosis.causes(service, claim, seen, here)}
+    found |= {i.id: i for i in _by_window(service, claim, seen, there, _with_causes, anew=anew).incidents}
+    return [found[incident.id] for incident in step.incidents]
+
+
+def shown(
+    results: Sequence[Result],
+    changes: Sequence[tuple[Transition, Incident]],
+    *,
+    window: Window,
+    earlier: Callable[[datetime], Iterable[Result]],
+) -> list[Result]:
+    """What a message is of: the window's results, and those of the last bad window of an incident that is quiet in it.
+
+    Labels that land in one window may complete an incident that goes on in later ones.  ``earlier`` gives the results
+    of the window that starts at a time.
+    """
+    firing = {(r.check, r.feature, r.segment) for r in results if r.verdict is Verdict.ALERT}
+    found = list(results)
+    for _, incident in changes:
+        quiet = firing.isdisjoint(incidents.members(incident))
+        if quiet and incident.state is IncidentState.OPEN and incident.last_window != window.start:
+            found += [result for result in earlier(incident.last_window) if result.check is incident.check]
+    return found
 
 
 def _with_causes(service: Service, claim: Claim, seen: Seen, step: Step) -> Step:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from monitor.alerting import shown
 from monitor.incidents import Rules, advance
 from monitor.messages import (
     DIGESTED,
@@ -163,6 +164,19 @@ def test_what_is_found_when_it_is_over_says_from_when_to_when_and_is_no_alarm() 
     assert message.summary == "Performance fell since 2026-11-18, until 2026-11-19: found only now. Recall 0.4."
     assert message.severity is Verdict.WARN
     assert message.advice == "Look at what changed."
+
+
+def test_an_incident_that_is_quiet_in_the_window_at_hand_is_told_by_its_last_bad_one() -> None:
+    fell = incident(Check.PERFORMANCE)
+    quiet = result(None, check=Check.PERFORMANCE, metric="recall", verdict=Verdict.CANNOT_TELL)
+    bad = replace(quiet, value=0.31, verdict=Verdict.ALERT, detail={"what": "recall 0.44 → 0.31"})
+    before = Window(START - timedelta(days=1), START)
+    results = shown(
+        [quiet], [(Transition.OPENED, fell)], window=before, earlier=lambda at: [bad] if at == START else []
+    )
+    [finding] = message_of((Transition.OPENED, fell), results=results).findings
+    assert "recall 0.44 → 0.31" in finding.text
+    assert shown([bad], [(Transition.OPENED, fell)], window=before, earlier=lambda _: [quiet]) == [bad]
 
 
 def test_what_is_taken_back_says_so() -> None:
