@@ -46,6 +46,8 @@ _ROWS_KEY: SeriesKey = (Check.QUALITY, ROWS, None)
 _INPUT_CHECKS = frozenset({Check.FEATURE_DRIFT, Check.SCORE_DRIFT, Check.QUALITY})
 _FIRED = "last_fired"
 """In the ``detail`` of an incident: ``[feature, segment, window]``, the last window in which each series alerted."""
+_METRICS = "metrics"
+"""In the ``detail`` of an incident: ``[feature, segment, metric]``, what has alerted in each series."""
 _NO_DATA = "no_data"
 _LATE = "labels"
 
@@ -159,7 +161,8 @@ def advance(
     Windows of a series must come in order: one that is not newer than the series' ``last_window`` is ignored here.
     A restated window is taken in by :func:`replay`.
     """
-    verdicts = verdicts_of(results)
+    existing = {_slot(incident): incident for incident in open_incidents if incident.state is IncidentState.OPEN}
+    verdicts = verdicts_of(results, under=existing.values())
     rows = _rows_seen(results)
     if rows is not None:
         verdicts[_ROWS_KEY] = Verdict.OK if rows else Verdict.ALERT
@@ -175,8 +178,7 @@ def advance(
             moved[key] = move(state, verdict, window)
         elif state.bad and key in tested:
             ended.append(replace(state, bad=0, since=None))
-    effects = _effects(results)
-    existing = {_slot(incident): incident for incident in open_incidents if incident.state is IncidentState.OPEN}
+    effects, alarms = _effects(results), _alarms(results)
     step = Step(series=[*moved.values(), *ended])
     before = {**series, **{(state.check, state.feature, state.segment): state for state in ended}}
     for slot in sorted({_slot_of(key) for key in moved}):
@@ -185,7 +187,8 @@ def advance(
         incident = existing.get(slot)
         seen = {feature for check, feature, _ in verdicts if check == slot[0]}
         grown = _grow(
-            incident, slot, model, window, touched=touched, known=known, seen=seen, effects=effects, rules=rules,
+            incident, slot, model, window, touched=touched, known=known, seen=seen, effects=effects, alarms=alarms,
+            rules=rules,
             echoes={key: cycle for key, cycle in (echoes or {}).items() if key in touched},
         )  # fmt: skip
         if grown is None:
@@ -361,22 +364,37 @@ def incident_id(model: str, check: Check, opened_window: datetime, *, kind: str 
 # --- series ----------------------------------------------------------------------------------------
 
 
-def verdicts_of(results: Iterable[Result]) -> dict[SeriesKey, Verdict]:
-    """The worst verdict of each series. ``cannot_tell`` outranks ``ok``: half an answer must not resolve anything."""
+def verdicts_of(results: Iterable[Result], *, under: Iterable[Incident] = ()) -> dict[SeriesKey, Verdict]:
+    """The worst verdict of each series. ``cannot_tell`` outranks ``ok``: half an answer must not resolve anything.
+
+    Nor must the answer to another question: a series of an open incident (``under``) is well only where none of the
+    metrics that have alerted in it is silent.
+    """
     worst: dict[SeriesKey, Verdict] = {}
+    heard: dict[Alarm, bool] = {}
     for result in results:
-        # Of several answers to one question (realized, corrected, estimated) only the most certain one counts.
-        # What no limit was set for decides nothing either: it must not speak for a metric that cannot tell yet.
-        unlimited = result.threshold is None and result.verdict is Verdict.OK
-        if unlimited or result.detail.get("decides") is False:
-            continue
-        key = (result.check, result.feature, result.segment)
-        # An estimate supposes that the rule has not changed: that all is well before any label is in resolves nothing.
-        hopeful = result.kind == "estimated" and result.verdict is Verdict.OK
-        verdict = Verdict.CANNOT_TELL if hopeful else result.verdict
-        if key not in worst or verdict.rank > worst[key].rank:
+        key, verdict = (result.check, result.feature, result.segment), _counts_as(result)
+        alarm = _alarm(result)
+        heard[alarm] = heard.get(alarm, False) or (verdict is not None and verdict.decides)
+        if verdict is not None and (key not in worst or verdict.rank > worst[key].rank):
             worst[key] = verdict
+    for alarm in (alarm for incident in under for alarm in alarms_of(incident)):
+        key = alarm[:3]
+        if worst.get(key) is Verdict.OK and heard.get(alarm) is False:
+            worst[key] = Verdict.CANNOT_TELL
     return worst
+
+
+def _counts_as(result: Result) -> Verdict | None:
+    """The verdict that a result has a say with; ``None``: it has none."""
+    # Of several answers to one question (realized, corrected, estimated) only the most certain one counts.
+    # What no limit was set for decides nothing either: it must not speak for a metric that cannot tell yet.
+    unlimited = result.threshold is None and result.verdict is Verdict.OK
+    if unlimited or result.detail.get("decides") is False:
+        return None
+    # An estimate supposes that the rule has not changed: that all is well before any label is in resolves nothing.
+    hopeful = result.kind == "estimated" and result.verdict is Verdict.OK
+    return Verdict.CANNOT_TELL if hopeful else result.verdict
 
 
 def _tested(results: Iterable[Result]) -> set[SeriesKey]:
@@ -468,6 +486,32 @@ def _dated(fired: Mapping[SeriesKey, datetime]) -> list[list[str | None]]:
     return [[feature, segment, at.isoformat()] for (_, feature, segment), at in sorted(fired.items(), key=str)]
 
 
+Alarm = tuple[Check, str | None, str | None, str]
+"""A series and the metric of it that has alerted; one of several windows together speaks for that of one."""
+
+
+def _alarm(result: Result) -> Alarm:
+    return result.check, result.feature, result.segment, result.metric.removesuffix("_accumulated")
+
+
+def alarms_of(incident: Incident) -> set[Alarm]:
+    """The metrics that have alerted in each series of the incident."""
+    told = incident.detail.get(_METRICS, [])
+    return {(incident.check, feature, segment, metric) for feature, segment, metric in told}
+
+
+def _alarms(results: Iterable[Result]) -> set[Alarm]:
+    return {_alarm(r) for r in results if _counts_as(r) is Verdict.ALERT}
+
+
+def _with_alarms(incident: Incident, alarms: Iterable[Alarm]) -> Incident:
+    """The incident with what alerts in its series now, beside what has before."""
+    inside = set(members(incident))
+    both = alarms_of(incident) | {alarm for alarm in alarms if alarm[:3] in inside}
+    told = sorted((list(alarm[1:]) for alarm in both), key=str)
+    return replace(incident, detail=incident.detail | {_METRICS: told})
+
+
 def _effects(results: Iterable[Result]) -> dict[SeriesKey, float]:
     """How far the worst alerting metric of each series is beyond its limit, as a multiple of the limit."""
     effects: dict[SeriesKey, float] = {}
@@ -488,6 +532,7 @@ def _grow(
     known: Mapping[SeriesKey, SeriesState],
     seen: Collection[str | None],
     effects: Mapping[SeriesKey, float],
+    alarms: Collection[Alarm],
     rules: Rules,
     echoes: Mapping[SeriesKey, timedelta],
 ) -> Incident | None:
@@ -499,7 +544,7 @@ def _grow(
         if not fresh or _distinct(confirmed) < (rules.features_needed if slot[0] == Check.FEATURE_DRIFT else 1):
             return None
         opened = _open(slot, model, window, [known[key] for key in confirmed], effects)
-        return _until(opened, window, echoes)
+        return _until(_with_alarms(opened, alarms), window, echoes)
     gone = _no_longer_monitored(touched, seen)
     inside = [key for key in members(incident) if not gone(key)]
     if not inside and not fresh:
@@ -520,7 +565,7 @@ def _grow(
     )
     detail = incident.detail | {"series": _ranked([*inside, *joined], effects), _FIRED: _dated(fired)}
     grown = replace(incident, last_window=window.start, features=_names(detail["series"]), detail=detail)
-    return _until(grown, window, echoes)
+    return _until(_with_alarms(grown, alarms), window, echoes)
 
 
 def _until(incident: Incident, window: Window, echoes: Mapping[SeriesKey, timedelta]) -> Incident:

@@ -74,7 +74,7 @@ def waits_for(incident: Incident, results: Iterable[Result], *, recover: int) ->
     states = {key: SeriesState(incident.model, *key) for key in members(incident)}
     silent: dict[SeriesKey, tuple[datetime, str]] = {}
     for window, found in sorted(by_window.items()):
-        verdicts = verdicts_of(found)
+        verdicts = verdicts_of(found, under=[incident])
         for key, state in states.items():
             verdict = verdicts.get(key)
             if verdict is not None and verdict.decides:

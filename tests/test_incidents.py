@@ -511,6 +511,35 @@ def test_a_replay_sees_what_came_before_its_range_where_it_comes_again_with_a_se
     assert replay(model="m", windows=windows, rules=Rules()).incidents == []
 
 
+def named(letter: str, number: int, metric: str, **detail: Any) -> Result:
+    return result(letter, day(number), None, check=Check.PERFORMANCE, metric=metric, detail=detail)
+
+
+def test_an_incident_is_not_over_by_what_other_metrics_say_while_its_own_are_silent() -> None:
+    """Corrected precision is well in windows whose labels are too young to say whether scores mean what they meant."""
+    world = World()
+    for number in range(2):
+        world.take(number, [named("o", number, "precision"), named("A", number, "calibration_drift")])
+    for number in range(2, 6):
+        young = named("c", number, "calibration_drift", decides=False)
+        world.take(number, [named("o", number, "precision"), young])
+    assert world.only.state is IncidentState.OPEN
+    for number in range(6, 8):  # the last windows together speak for one that is too small
+        small = named("c", number, "calibration_drift", decides=False)
+        together = named("o", number, "calibration_drift_accumulated")
+        world.take(number, [named("o", number, "precision"), small, together])
+    assert world.only.state is IncidentState.RESOLVED
+
+
+def test_what_is_no_longer_computed_keeps_nothing_open() -> None:
+    world = World()
+    for number in range(2):
+        world.take(number, [named("o", number, "precision"), named("A", number, "recall")])
+    for number in range(2, 4):
+        world.take(number, [named("o", number, "precision")])
+    assert world.only.state is IncidentState.RESOLVED
+
+
 def test_a_silent_replay_leaves_the_telling_to_the_next_window() -> None:
     step = replay(model="m", windows=history(x="AA"), rules=Rules(), tell=False)
     assert step.transitions == []
