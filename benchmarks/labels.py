@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.data import CHUNK, SEED, write_database, write_parquet
+from monitor import label_counting
 from monitor import labels as late
 from monitor.config import ModelConfig, SourceConfig
 from monitor.models import Window
@@ -45,7 +46,7 @@ def labels(folder: Path, *, rows: int = 1_000_000, postgres: str = "") -> Run:
     writing.join()
     model = ModelConfig.model_validate(MODEL)
     window = Window(DAY, DAY + timedelta(days=1))
-    grid = late.grid_of(model, None, window)
+    grid = label_counting.grid_of(model, None, window)
     places: dict[str, tuple[dict[str, str], Callable[[], int]]] = {
         "parquet": ({"path": str(home)}, partial(_decoded, home)),
         "sqlite": ({"url": _url(home)}, partial(_fetched, home)),

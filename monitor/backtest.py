@@ -25,7 +25,19 @@ from detectors.multivariate import Correlations
 from detectors.profiles import CategoricalProfile, Column, ColumnProfile, NumericProfile, NumericSpec, merge_all
 from detectors.regression import Errors
 from detectors.score_labels import ScoreLabels
-from monitor import alerting, baselines, checks, grouping, incidents, joint, normal, outcomes, usual
+from monitor import (
+    alerting,
+    baselines,
+    checks,
+    grouping,
+    incidents,
+    joint,
+    label_counting,
+    label_reference,
+    normal,
+    outcomes,
+    usual,
+)
 from monitor import calibration_drift as meaning
 from monitor import labels as late
 from monitor import performance as judging
@@ -421,7 +433,7 @@ def _planted(stored: StoredProfile, plant: Plant, baseline: Baseline) -> StoredP
     if not plant.holds(stored.window):
         return stored
     if plant.kind == "flips":
-        if isinstance(profile, ScoreLabels) and stored.column == late.LABELS:
+        if isinstance(profile, ScoreLabels) and stored.column == label_counting.LABELS:
             return replace(stored, profile=planted.with_flipped_labels(profile, plant.size))
         if isinstance(profile, ClassCounts) and stored.column == outcomes.OUTCOMES:
             return replace(stored, profile=planted.with_other_classes(profile, plant.size))
@@ -564,13 +576,13 @@ class Replay:
 
     def _meaning(self, scope: checks.Scope, counts: ScoreLabels) -> list[Result]:
         """Whether scores mean what they meant, against the reference as it is stored."""
-        span = late.labelled_span(self.baseline, scope.model, scope.window)
+        span = label_reference.labelled_span(self.baseline, scope.model, scope.window)
         if span is None or not scope.model.performance.watches_scores:
             return []
         key = label_name(scope.model), span
         store = cast("Store", self.memory)
         if key not in self.references:
-            found = late.kept_reference(store, self.name, scope.model, span, complete=True)
+            found = label_reference.kept_reference(store, self.name, scope.model, span, complete=True)
             self.references[key] = None if found is None else meaning.baseline_of(found.scores, found.windows)
         now = scope.window.end if scope.model.labels is None else scope.window.end + scope.model.labels.delay
         return late.scores_again(scope, counts, self.references[key], store=store, mature=True, now=now)
@@ -579,7 +591,7 @@ class Replay:
 def _labels_column(model: ModelConfig) -> str:
     """Under which name a label's counts are stored."""
     binary = model.labels is None or model.labels.task == "binary"
-    return column_of(model, late.LABELS if binary else outcomes.OUTCOMES)
+    return column_of(model, label_counting.LABELS if binary else outcomes.OUTCOMES)
 
 
 def _measures(scope: checks.Scope, counts: ScoreLabels | ClassCounts | Errors) -> Mapping[str, Measure]:

@@ -28,8 +28,9 @@ from monitor.calibration_drift import METRICS as CALIBRATION
 from monitor.cause import Broken, Cause, Change, Evidence, Moved, Skewed, diagnose
 from monitor.config import FALLING_IS_WORSE, ModelConfig
 from monitor.incidents import Step
+from monitor.label_counting import LABELS
+from monitor.label_reference import kept_reference, labelled_span
 from monitor.label_tasks import column_of, label_name, views
-from monitor.labels import LABELS, kept_reference, labelled_span
 from monitor.models import Baseline, Check, Claim, Incident, IncidentState, Result, Verdict
 from monitor.outcomes import OUTCOMES
 from monitor.service import Service

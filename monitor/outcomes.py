@@ -29,7 +29,7 @@ from detectors.expected_classes import Expected
 from detectors.posterior import Landed
 from detectors.profiles import FloatArray
 from detectors.regression import Errors
-from monitor import baselines, counting
+from monitor import baselines, counting, label_counting, label_reference
 from monitor import labels as late
 from monitor import performance as judging
 from monitor.checks import Scope
@@ -146,7 +146,7 @@ def count(
     delays = [count_delays([], [], [], edges=grid.edges, mature=grid.mature)]
     start, length, n_rows = window.start.timestamp(), window.length.total_seconds() / pieces, 0
     for batch in stream:
-        times, landed = late.seconds(batch, counting.TIME), late.seconds(batch, "__label_time__")
+        times, landed = label_counting.seconds(batch, counting.TIME), label_counting.seconds(batch, "__label_time__")
         rows = made.rows(batch, landed - window.end.timestamp())
         n_rows += batch.num_rows
         parts[None].update(rows)
@@ -168,7 +168,7 @@ def count(
         {name: part.expected for name, part in parts.items() if isinstance(part, _Classes) and part.expected},
         reduce(merge_delays, delays),
         n_rows,
-        {name: int(getattr(stream, name, 0) or 0) for name in late.ODDITIES if getattr(stream, name, 0)},
+        {name: int(getattr(stream, name, 0) or 0) for name in label_counting.ODDITIES if getattr(stream, name, 0)},
     )
     return counted, [piece.counts() for piece in split] or [counted.outcomes[None]]
 
@@ -234,7 +234,7 @@ def reference(
     Kept as counts window by window once labels are mature; until then read again once a day.
     """
     model = scope.model
-    span = None if baseline is None else late.labelled_span(baseline, model, scope.window)
+    span = None if baseline is None else label_reference.labelled_span(baseline, model, scope.window)
     if baseline is None or span is None or model.labels is None:
         return None
     final = now >= span.end + model.labels.delay
@@ -301,7 +301,7 @@ def _kept_segments(
     found: dict[str | None, Outcomes] = {each.segment: counts for each, counts in whole if each.window == span}
     if found:
         return found
-    newest = sorted(windows)[-max(late.MOST_PROFILES // len(named), 1) :]
+    newest = sorted(windows)[-max(label_reference.MOST_PROFILES // len(named), 1) :]
     parts: dict[str | None, list[Outcomes]] = {}
     for each, counts in _stored(store, scope, newest[0].start, span.end, by_segment=True):
         if each.segment in named:
@@ -413,12 +413,12 @@ def look(
     results += late.findings(scope, _landed(counted), lateness, grid=grid, store=store, newest=newest, now=now)
     column = column_of(model, OUTCOMES)
     kept = [StoredProfile(scope.name, window, column, _thin(c), segment) for segment, c in counted.outcomes.items()]
-    kept.append(StoredProfile(scope.name, window, column_of(model, late.DELAYS), counted.delays))
+    kept.append(StoredProfile(scope.name, window, column_of(model, label_counting.DELAYS), counted.delays))
     return Told(results, kept, counted.n_rows, stream.n_known)
 
 
 @dataclass(frozen=True)
-class _OneStratum(late.Grid):
+class _OneStratum(label_counting.Grid):
     """Delays counted for all predictions together."""
 
     @property

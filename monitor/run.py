@@ -27,7 +27,9 @@ from monitor import (
     entities,
     failures,
     joint,
+    label_counting,
     label_ids,
+    label_reference,
     outcomes,
     pairs,
     passes,
@@ -283,9 +285,11 @@ def one_label(
     if model.labels is not None and model.labels.task != "binary":
         told = outcomes.look(scope, source=source, roles=roles, baseline=baseline, store=store, mature=mature, now=now)
         return replace(told, results=outcomes.of_label(model, told.results))
-    grid = late.grid_of(model, baseline, window)
+    grid = label_counting.grid_of(model, baseline, window)
     counted = late.count_window(source, model, roles, window, baseline=baseline, now=now, grid=grid)
-    reference = late.reference(store, claim.model, model, roles=roles, source=source, window=window, now=now, grid=grid)
+    reference = label_reference.reference(
+        store, claim.model, model, roles=roles, source=source, window=window, now=now, grid=grid
+    )
     newest = source.newest_landing(model, now=now) if claim.revision == 0 else None
     lateness = late.lateness(store, claim.model, model, baseline=baseline, window=window, now=now, grid=grid)
     by_segment = {}

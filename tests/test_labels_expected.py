@@ -14,7 +14,8 @@ from detectors.delay_counts import DelayCounts, age_edges, count_delays
 from detectors.posterior import Landed
 from monitor.config import ModelConfig
 from monitor.delays import labels_expected
-from monitor.labels import DELAYS, Grid, findings, lateness
+from monitor.label_counting import DELAYS, Grid
+from monitor.labels import findings, lateness
 from monitor.models import StoredProfile, Window
 from monitor.store import Store
 

@@ -14,6 +14,7 @@ from databases import write_table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from monitor import label_counting
 from monitor import labels as late
 from monitor.config import ModelConfig, SourceConfig
 from monitor.models import Window
@@ -130,7 +131,7 @@ def test_counts_of_many_labels_are_those_that_pandas_counts(tmp_path: Path) -> N
     newest = known.drop_duplicates("id", keep="last").drop(columns="landed")
     joined = left.merge(newest, on="id", how="left").merge(known.groupby("id").landed.min(), on="id", how="left")
     odd = {"contradictions": int((kinds > 1).sum()), "before_prediction": int((joined.landed < joined["at"]).sum())}
-    grid = late.grid_of(model, None, WINDOW)
+    grid = label_counting.grid_of(model, None, WINDOW)
     ages, delays = (
         (now - joined["at"]).dt.total_seconds(),
         (joined.landed - joined["at"]).dt.total_seconds().clip(lower=0),

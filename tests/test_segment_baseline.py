@@ -14,7 +14,7 @@ from test_label_service import BASELINE, CONFIG, DAY, PER_DAY, START, closed, lo
 
 from detectors.classification import Measure, performance
 from detectors.score_labels import ScoreLabelCounter
-from monitor import labels as late
+from monitor import label_reference
 from monitor.budget import SHARES
 from monitor.checks import Evidence, Scope
 from monitor.config import PerformanceLimit
@@ -174,7 +174,9 @@ def test_what_is_stored_of_the_baseline_says_the_same_as_what_was_read(world: tu
     baseline = second.store.baseline("model")
     assert baseline is not None
     assert baseline.window is not None
-    kept = late.kept_reference(second.store, "model", model, baseline.window, complete=True, segments=[OLD, "plan=new"])
+    kept = label_reference.kept_reference(
+        second.store, "model", model, baseline.window, complete=True, segments=[OLD, "plan=new"]
+    )
     assert kept is not None
     predictions = pd.read_sql("select * from log join labels using (id)", f"sqlite:///{folder}/log.db")
     part = predictions[(predictions.id // PER_DAY < BASELINE) & (predictions.plan == "old")]
@@ -188,12 +190,16 @@ def test_what_is_stored_of_the_baseline_says_the_same_as_what_was_read(world: tu
     assert reference == pytest.approx(plain["accuracy"].value)
     # Windows judged one by one say the same together, and nothing of a column that was no segment then.
     span = Window(START + BASELINE * DAY, START + (BASELINE + 2) * DAY)
-    live = late.kept_reference(second.store, "model", model, span, complete=True, segments=[OLD])
+    live = label_reference.kept_reference(second.store, "model", model, span, complete=True, segments=[OLD])
     assert live is not None
     days = predictions[(predictions.id // PER_DAY).between(BASELINE, BASELINE + 1) & (predictions.plan == "old")]
     assert live.segments[OLD][0].n_labelled == len(days)
-    assert late.kept_reference(second.store, "model", model, span, complete=True, segments=["city=x"]) is None
-    missing = late.kept_reference(second.store, "model", model, baseline.window, complete=True, segments=["plan=x"])
+    assert (
+        label_reference.kept_reference(second.store, "model", model, span, complete=True, segments=["city=x"]) is None
+    )
+    missing = label_reference.kept_reference(
+        second.store, "model", model, baseline.window, complete=True, segments=["plan=x"]
+    )
     assert missing is None, "it has to be read anew"
     closed(second)
 
