@@ -17,6 +17,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from monitor.cli import app
+from monitor.cli.reading import _show_splits
+from monitor.models import Check, Verdict, Window
+from monitor.models import Result as Finding
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAYS, PER_DAY = 20, 300
@@ -422,6 +425,18 @@ def test_explain_shows_the_evidence_and_takes_the_beginning_of_an_id(folder: Pat
     assert re.search(r"spent on it: 0\.\d+ false pages", text)
     assert re.search(r"▲  age +(psi|ks) +0\.2", text)
     assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_explain_says_what_of_a_fall_inputs_explain(capsys: pytest.CaptureFixture[str]) -> None:
+    window = Window(START, START + timedelta(days=1))
+    fell = Finding(
+        "churn", Check.PERFORMANCE, "recall", window, 0.6, Verdict.ALERT, threshold=0.7,
+        detail={"explained_change": [-0.02, -0.05, 0.01], "rule_change": [-0.1, -0.14, -0.06]},
+    )  # fmt: skip
+    _show_splits([fell])
+    told = " ".join(capsys.readouterr().out.split())
+    words = "inputs explain -0.020 [-0.050, +0.010]; the rule -0.100 [-0.140, -0.060], beyond chance"
+    assert told == f"recall of 2026-01-01: of a change by -0.120: {words}"
 
 
 def test_explain_without_a_clear_id_names_those_there_are(folder: Path) -> None:

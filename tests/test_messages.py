@@ -22,6 +22,7 @@ from monitor.messages import (
     number,
     skipped,
     source_broken,
+    split_of,
     undeliverable,
 )
 from monitor.models import Check, Incident, IncidentState, Message, Result, Transition, Verdict, Window
@@ -136,6 +137,25 @@ def test_performance_says_how_many_labels_it_stands_on() -> None:
     message = message_of((Transition.OPENED, incident(Check.PERFORMANCE)), results=[fell])
     assert message.facts["Labels"] == "83% have landed"
     assert message.title == "fraud: performance fell"
+
+
+FELL = {"explained_change": [-0.02, -0.05, 0.01], "rule_change": [-0.1, -0.14, -0.06]}
+
+
+def test_a_fall_is_told_as_what_inputs_explain_and_what_the_rule() -> None:
+    words = "of a change by -0.120: inputs explain -0.020 [-0.050, +0.010]; the rule -0.100 [-0.140, -0.060]"
+    fell = result(None, 0.6, check=Check.PERFORMANCE, metric="recall", threshold=0.7, p_value=None, detail=FELL)
+    assert split_of(fell) == (f"{words}, beyond chance", True)
+    message = message_of((Transition.OPENED, incident(Check.PERFORMANCE)), results=[fell])
+    assert message.facts["Inputs or rule"] == f"recall: {words}, beyond chance"
+    inputs_only = replace(fell, detail={"explained_change": [-0.1, -0.12, -0.08], "rule_change": [0.0, -0.03, 0.03]})
+    told = split_of(inputs_only)
+    assert told is not None
+    assert not told.beyond_chance
+    assert told.words.endswith("the rule 0.000 [-0.030, +0.030], may be chance")
+    assert split_of(replace(fell, detail={})) is None
+    drift = message_of((Transition.OPENED, DRIFT), results=[*RESULTS, fell])
+    assert "Inputs or rule" not in drift.facts, "the incident of another check"
 
 
 def test_a_resolution_says_how_long_it_lasted_and_closes_the_thread() -> None:

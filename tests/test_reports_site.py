@@ -92,6 +92,18 @@ def test_a_quiet_window_says_so_and_shows_the_same_features(built: Path) -> None
     assert 'rel="next" href="2026-10-03.html"' in page
 
 
+def test_the_page_says_what_of_a_fall_inputs_explain_and_marks_a_rule_beyond_chance(tmp_path: Path) -> None:
+    store, config = world()
+    split = {"explained_change": [-0.02, -0.05, 0.01], "rule_change": [-0.1, -0.14, -0.06]}
+    store.found = [
+        replace(r, detail=r.detail | split) if r.metric == "recall" and r.window == day(7) else r for r in store.found
+    ]
+    page = (build_site(store, config, now=NOW, out=tmp_path).parent / "fraud" / "2026-10-08.html").read_text()
+    told = "of a change by -0.120: inputs explain -0.020 [-0.050, +0.010]; the rule -0.100 [-0.140, -0.060]"
+    assert f"<b>{told}, beyond chance</b>" in page
+    assert "what they leave to a changed rule" in page
+
+
 def test_every_link_of_every_page_leads_somewhere(built: Path) -> None:
     pages = list(built.parent.rglob("*.html"))
     assert len(pages) == 1 + 1 + 8 + 4

@@ -461,6 +461,7 @@ def _show_explanation(found: Incident, evidence: Sequence[Result]) -> None:
     console.print(showing.indented(table))
     for line in _standing(evidence):
         console.print(line, style="dim", markup=False)
+    _show_splits(evidence)
     later = f" --to {(_after(found) + timedelta(days=1)):%Y-%m-%d}" if found.resolved_window else ""
     console.print(
         f"\nall numbers: monitor results -m {found.model} --check {found.check.value} "
@@ -496,6 +497,22 @@ def _standing(evidence: Sequence[Result]) -> list[str]:
                 f"in {often:.1%} of such windows without drift"
             )
     return lines
+
+
+MOST_SPLITS = 3
+"""Metrics of which is told what inputs explain of their change; JSON has all."""
+
+
+def _show_splits(evidence: Sequence[Result]) -> None:
+    """What of a fall the inputs explain and what they do not, in the worst window of each metric of all rows."""
+    from monitor.messages import split_of
+
+    of_all = _series([r for r in evidence if r.segment is None and "rule_change" in r.detail])
+    for worst in (min(series, key=showing.by_badness) for series in of_all[:MOST_SPLITS]):
+        told = split_of(worst)
+        if told is not None:
+            line = f"{worst.metric} of {showing.span(worst.window)}: {told.words}"
+            stdout().print(line, style="" if told.beyond_chance else "dim", markup=False, highlight=False)
 
 
 def _series(evidence: Sequence[Result]) -> list[list[Result]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from monitor.messages.composing import closes_thread, compose, dedup_key
-from monitor.messages.naming import excess, finding_text, spent_on, subject_of
+from monitor.messages.naming import excess, finding_text, spent_on, split_of, subject_of
 from monitor.messages.service import (
     DIGESTED,
     caught_up,
@@ -34,6 +34,7 @@ __all__ = [
     "skipped",
     "source_broken",
     "spent_on",
+    "split_of",
     "subject_of",
     "undeliverable",
 ]

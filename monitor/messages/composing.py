@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from monitor.messages.naming import began, excess, finding_text, name_of, spent_on, subject_of, thread_of
+from monitor.messages.naming import began, excess, finding_text, name_of, spent_on, split_of, subject_of, thread_of
 from monitor.messages.words import duration, moment
-from monitor.models import Finding, Incident, IncidentState, Message, Result, Transition, Verdict, Window
+from monitor.models import Check, Finding, Incident, IncidentState, Message, Result, Transition, Verdict, Window
 
 Change = tuple[Transition, Incident]
 TOP = 3
@@ -190,6 +190,7 @@ def _facts(ordered: Sequence[Change], results: Sequence[Result], importance_word
         first = min(firing, key=lambda i: (i.onset or i.opened_window, i.id))
         facts["Since"] = began(first) or moment(first.onset or first.opened_window)
         facts |= _sureness(firing, results)
+        facts |= _split(firing, results)
     shared = dict.fromkeys(str(i.detail["shared"]) for i in firing if i.detail.get("shared"))
     if shared:
         facts["In common"] = "; ".join(shared)
@@ -221,6 +222,16 @@ def _sureness(incidents: Sequence[Incident], results: Sequence[Result]) -> dict[
     if coverage:
         facts["Labels"] = f"{min(coverage):.0%} have landed"
     return facts
+
+
+def _split(incidents: Sequence[Incident], results: Sequence[Result]) -> dict[str, str]:
+    """Of the worst metric of a performance incident for which that is known: inputs, or a changed rule?"""
+    inside = {(i.check, feature, segment) for i in incidents for feature, segment in i.detail.get("series", [])}
+    told = [r for r in results if r.verdict in (Verdict.WARN, Verdict.ALERT) and "rule_change" in r.detail]
+    mine = [r for r in told if r.check is Check.PERFORMANCE and (r.check, r.feature, r.segment) in inside]
+    worst = max(mine, key=lambda r: (r.verdict.rank, r.segment is None, excess(r)), default=None)
+    found = None if worst is None else split_of(worst)
+    return {} if worst is None or found is None else {"Inputs or rule": f"{name_of(worst)}: {found.words}"}
 
 
 def _advice(incidents: Iterable[Incident]) -> str:

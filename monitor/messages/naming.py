@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import NamedTuple
 
-from monitor.messages.words import SHARES, metric_word, moment, number
+from monitor.messages.words import SHARES, metric_word, moment, number, signed
 from monitor.models import ACCUMULATED, DECISION, Check, Incident, Result, Verdict
 
 
@@ -66,6 +67,35 @@ def finding_text(result: Result) -> str:
     what = result.detail.get("what")
     against = " against the window before" if result.detail.get("against") == "previous" else ""
     return f"{said}{against}: {what}" if what else f"{said}{against}"
+
+
+class Split(NamedTuple):
+    """What of a change of performance the inputs explain and what they do not, in words."""
+
+    words: str
+    beyond_chance: bool
+    """The interval of the part that inputs do not explain leaves out 0: the rule has changed."""
+
+
+def split_of(result: Result) -> Split | None:
+    """``of a change by -0.120: inputs explain -0.020 [-0.050, 0.010]; the rule -0.100 [-0.140, -0.060]``.
+
+    ``None`` for a row that does not decide, or is not known beside what was expected of its scores.
+    """
+    rule, inputs = (result.detail.get(name) for name in ("rule_change", "explained_change"))
+    if not rule:
+        return None
+    value, low, high = rule
+    told = f"the rule {_change(rule)}"
+    if inputs:
+        told = f"of a change by {signed(inputs[0] + value)}: inputs explain {_change(inputs)}; {told}"
+    beyond = low > 0 or high < 0
+    return Split(f"{told}{', beyond chance' if beyond else ', may be chance'}", beyond)
+
+
+def _change(part: list[float]) -> str:
+    value, low, high = (signed(each) for each in part)
+    return f"{value} [{low}, {high}]"
 
 
 def began(incident: Incident) -> str:

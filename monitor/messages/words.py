@@ -52,6 +52,13 @@ def number(value: float | None, *, share: bool = False) -> str:
     return f"{value:.3g}" if 1e-4 <= abs(value) < 1e6 else f"{value:.2e}"
 
 
+def signed(change: float) -> str:
+    """A change with its sign, and as many digits as matter: -0.120, +3.40, -1,250."""
+    size = abs(change)
+    digits = 3 if size < 1 else 2 if size < 100 else 0
+    return f"{change:+,.{digits}f}" if round(size, digits) else f"{0:.{digits}f}"
+
+
 def moment(when: datetime) -> str:
     """``2026-11-20 00:00 UTC``; midnight is left out."""
     when = when.astimezone(UTC)

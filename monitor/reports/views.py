@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from detectors.display import histogram, what_changed
 from detectors.profiles import ColumnProfile, ProfileError
+from monitor.messages.naming import Split, split_of
 from monitor.models import SCORE, Baseline, Check, Incident, IncidentState, Result, RunState, Verdict, Window
 from monitor.reports import svg
 from monitor.reports.files import feature_page_path
@@ -107,6 +108,8 @@ class Line:
     kind: str = ""
     reference: str = ""
     n: str = ""
+    split: Split | None = None
+    """What of a change of performance inputs explain; of the row that decides only."""
 
 
 @dataclass(frozen=True)
@@ -470,6 +473,7 @@ def line(result: Result) -> Line:
         kind=str(result.kind or result.detail.get("kind") or ""),
         reference=metric_value(result.metric, reference) if isinstance(reference, (int, float)) else "",
         n=count(result.n_current),
+        split=split_of(result),
     )
 
 
@@ -594,6 +598,11 @@ def performance_words(facts: Facts) -> str:
     found = [r for r in facts.of(Check.PERFORMANCE) if not r.of_versions]
     kinds = {r.kind for r in found}
     told = [words for kind, words in _CURVES.items() if kind in kinds]
+    if any("rule_change" in r.detail for r in found):
+        told.append(
+            "Of a change from the baseline: what changed inputs explain, and what they leave to a changed rule, each "
+            "with its 95 % interval."
+        )
     if any("bounds" in r.detail for r in found):
         told.append("Bounds: what it can be, whatever the labels of predictions that can never have one.")
     metrics = {r.metric for r in found}
