@@ -195,10 +195,11 @@ def _evidence(scope: Scope, curves: Curves, metric: str, measure: Measure, *, ki
         told["reference_interval"] = list(known.chance)
     if curves.few is not None:
         told["few_reference"] = curves.few
-    if kind == "corrected" and measure.value is not None:
+    if kind == "corrected" and measure.value is not None and metric in curves.widest:
+        told["widest"] = curves.widest[metric]
+    if kind == "corrected" and refused(scope, curves, metric, measure, kind=kind) is None:
         rate = _rate(scope, curves, metric, measure, kind=kind)
         told |= {} if rate is None else {"rate": list(rate)}
-        told |= {"widest": curves.widest[metric]} if metric in curves.widest else {}
     return told
 
 
