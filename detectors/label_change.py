@@ -111,6 +111,38 @@ def within_class_change(reference: ScoreLabels, current: ScoreLabels, *, level: 
     return LabelChange(value, value - half, value + half)
 
 
+def within_class_shape(
+    reference: ScoreLabels, current: ScoreLabels, *, groups: int = GROUPS, level: float = 0.999
+) -> LabelChange | None:
+    """Are the scores of each class spread as they were?  Σ (p - q)² / p̄ over groups, of the class where it is surest.
+
+    Sees what a rank does not: positives that become frequent among middling scores.  The value is freed of what chance
+    adds; the interval is that of no change (Pearson's χ² of two samples), shifted to the value.
+
+    Returns
+    -------
+    ``None`` when a class has fewer than 20 labels on a side.
+    """
+    (x, pos, neg), (x_now, pos_now, neg_now) = _labelled(reference), _labelled(current)
+    cuts = _quantiles(x, pos + neg, groups) if len(x) else x
+    z, found = z_value(math.sqrt(level)), []
+    for then, now in ((pos, pos_now), (neg, neg_now)):
+        sides = [
+            np.bincount(np.searchsorted(cuts, at, side="left"), weights=weight, minlength=len(cuts) + 1)
+            for at, weight in ((x, then), (x_now, now))
+        ]
+        n, m = (float(side.sum()) for side in sides)
+        if min(n, m) < MIN_ROW:
+            return None
+        pooled = (sides[0] + sides[1]) / (n + m)
+        held = pooled > 0
+        distance = float(np.sum((sides[0] / n - sides[1] / m)[held] ** 2 / pooled[held]))
+        free, size = int(held.sum()) - 1, 1 / (1 / n + 1 / m)
+        found.append((distance - free / size, z * math.sqrt(2 * max(free, 1)) / size))
+    value, half = max(found, key=lambda pair: pair[0] / pair[1])
+    return LabelChange(value, value - half, value + half)
+
+
 def share_change(reference: FloatArray, current: FloatArray, *, level: float = 0.999) -> LabelChange | None:
     """How do the shares of the columns given the row differ, where it is surest?  Tables of counts, shape ``(R, C)``.
 

@@ -18,6 +18,7 @@ from detectors.label_change import (
     meaning_change,
     prevalence_change,
     within_class_change,
+    within_class_shape,
 )
 from detectors.profiles import CategoricalProfile, Column, ColumnProfile, NumericProfile, NumericSpec, ProfileError
 from detectors.psi import psi
@@ -49,8 +50,12 @@ _PROBLEMS = {
 MIX = 0.1
 """PSI of a segment column from which on its mix has changed."""
 SURE = 1e-4
+STEADY, CLEARLY = 0.7, 0.15
+"""A cause named with this confidence is replaced only by one that is so much surer."""
 PREVALENCE, MEANING, WITHIN = 0.02, 0.03, 0.03
 """Changes too small to act on: of the share of positives, of what a score means, and of the rank within a class."""
+SHAPE = 0.02
+"""The same of how the scores of a class are spread, as a PSI would measure it."""
 VAGUE = 4.0
 """An interval wider than so many tolerances on either side does not show that nothing has changed."""
 _LEADING = ("roc_auc", "recall", "precision", "f1", "macro_f1", "accuracy", "mae", "rmse")
@@ -245,7 +250,7 @@ def _label_evidence(labels: Labels | None) -> dict[str, Change | None]:
         return {
             "prevalence": _stated(prevalence_change(reference, current), PREVALENCE),
             "calibration": _stated(meaning_change(reference, current), MEANING),
-            "within_class": _stated(within_class_change(reference, current), WITHIN),
+            "within_class": _within_class(reference, current),
         }
     if isinstance(reference, ClassCounts) and isinstance(current, ClassCounts):
         tables = ClassTables.of(reference, current)
@@ -257,6 +262,15 @@ def _label_evidence(labels: Labels | None) -> dict[str, Change | None]:
     if isinstance(reference, Errors) and isinstance(current, Errors):
         return {"calibration": _stated(error_change(reference, current), MEANING)}
     return {}
+
+
+def _within_class(reference: ScoreLabels, current: ScoreLabels) -> Change | None:
+    """Whether the scores of either class rank, or are spread, otherwise than they were."""
+    ranks = _stated(within_class_change(reference, current), WITHIN)
+    shape = within_class_shape(reference, current)
+    if shape is None or shape.low <= SHAPE or (ranks is not None and ranks.moved):
+        return ranks
+    return Change(shape.value, shape.low - SHAPE, shape.high)
 
 
 def _drifted_scores(results: Iterable[Result]) -> Change | None:
@@ -314,11 +328,19 @@ def _performance(results: Sequence[Result]) -> Change | None:
 
 
 def _with_cause(incident: Incident, found: Cause, shared: grouping.Shared | None) -> Incident:
+    if _stands(incident, found):
+        return replace(incident, summary=_summary(incident))
     detail = incident.detail | {"advice": found.playbook, "why": "; ".join(found.because)}
     if shared is not None:
         detail["shared"] = str(shared)
     told = replace(incident, cause=found.kind.value, cause_confidence=round(found.confidence, 2), detail=detail)
     return replace(told, summary=_summary(told))
+
+
+def _stands(incident: Incident, found: Cause) -> bool:
+    """Whether a cause that was named is kept: a later window may have troubles of its own beside it."""
+    sure = incident.cause_confidence or 0.0
+    return incident.cause not in (None, found.kind.value) and sure >= STEADY and found.confidence < sure + CLEARLY
 
 
 def _summary(incident: Incident) -> str:

@@ -13,7 +13,7 @@ from detectors.breakage import spike, unit_change
 from detectors.classification import performance
 from detectors.edges import EdgeBuilder
 from detectors.kernel import CategoricalCounter, NumericCounter
-from detectors.label_change import meaning_change, prevalence_change, within_class_change
+from detectors.label_change import meaning_change, prevalence_change, within_class_change, within_class_shape
 from detectors.profiles import (
     CategoricalSpec,
     Column,
@@ -214,7 +214,8 @@ def test_without_change_no_label_evidence_moves(share: bool) -> None:
     moved = 0
     for _ in range(100):
         one, two = (labelled(served(world(rng, n))) for n in ((4000, 2000) if share else (2000, 4000)))
-        for found in (prevalence_change(one, two), meaning_change(one, two), within_class_change(one, two)):
+        asked = (prevalence_change, meaning_change, within_class_change, within_class_shape)
+        for found in (each(one, two) for each in asked):
             assert found is not None
             moved += found.low > 0 or found.high < 0
     assert moved <= 3
@@ -235,6 +236,20 @@ def test_a_shift_of_inputs_leaves_the_meaning_and_a_shift_of_classes_leaves_the_
     assert within is not None
     assert not meaning.low < 0 < meaning.high
     assert within.low < 0 < within.high
+
+
+def test_positives_that_become_frequent_among_middling_scores_are_a_changed_rule() -> None:
+    """More positives, inputs and scores as before; within each class the ranks hardly move, but the spread does."""
+    rng = np.random.default_rng(8)
+    told = Counter[str]()
+    for _ in range(20):
+        base, now = served(world(rng, 20_000)), served(world(rng, 1500))
+        middling = (now[SCORE] > 0.1) & (now[SCORE] < 0.3)
+        now["y"] = np.maximum(now["y"], middling & (rng.random(len(middling)) < 0.3))
+        sides = labelled(base), labelled(now)
+        told[diagnose(evidence([realized(*sides)], labels=sides)).kind.value] += 1
+    assert told["concept_drift"] >= 18, told
+    assert told["label_shift"] <= 1, told
 
 
 def numeric(values: FloatArray, spec: NumericSpec) -> NumericProfile:
