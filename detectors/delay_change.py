@@ -272,7 +272,8 @@ def _of_all(look: Stretches, stratum: int | None) -> list[_Asked]:
     # A stretch that no batch has reached is a silence, and one that is all but complete has no pace.
     odds = np.clip(_log_odds(part[held], whole[held]), -BEYOND, BEYOND)
     chance = look.noise[held] * (1 / (part[held] + 0.5) + 1 / (np.maximum(whole[held] - part[held], 0) + 0.5))
-    if odds[:-1].mean() <= -BEYOND:
+    # Where no batch had come yet in some earlier stretch, the share says when one comes, and not how fast labels are.
+    if (odds[:-1] <= -BEYOND).any():
         return []
     found = _both_ways(look, odds, chance, _Whose(None, stratum, int(part[-1])))
     usual = (float(each.expected.centre @ each.expected.weight) for each in found)

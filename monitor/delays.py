@@ -323,7 +323,7 @@ def longest_usual(looks: Sequence[_Look], *, now: datetime, newest: datetime, le
 
     Where looks at this time of the week (of the day, in windows shorter than that) all found the newest label about as
     old, that age and half a window.  Else the gaps between labels: where these are alike, a quarter more than the
-    longest, else twice what 95 % of looks have found; a window on top of either, as one is looked at when it ends.
+    longest, else two and a half times what 95 % of looks have found; a window on top of either: looks are at its end.
 
     Parameters
     ----------
@@ -339,7 +339,7 @@ def longest_usual(looks: Sequence[_Look], *, now: datetime, newest: datetime, le
     landings = [*(look.newest for look in past[1:]), newest]
     gaps = [look.since for look, after in zip(past, landings, strict=True) if look.newest < after]
     alike = len(gaps) >= 3 and max(gaps) <= 1.25 * min(gaps)
-    limit = (1.25 * max(gaps) if alike else 2 * usual) + window
+    limit = (1.25 * max(gaps) if alike else 2.5 * usual) + window
     cycle = WEEK if window >= 1 else 1.0
     same = [look.since for look in past if _phase(now - look.at, cycle) <= window / 4]
     if len(same) >= SAME and max(same[-SAME_MOST:]) - min(same[-SAME_MOST:]) <= window / 2:

@@ -96,6 +96,14 @@ def test_volume_that_falls_does_not_make_labels_look_older() -> None:
         assert abs(math.log(change.factor)) < math.log(1.1)
 
 
+def test_the_batch_at_the_end_of_a_month_does_not_make_labels_look_sooner() -> None:
+    """On the day after it the newest week is labelled as few weeks were at that age."""
+    world = next(world for world in WORLDS if world.name == "monthly")
+    for now in (121, 152, 182):
+        change = asked(world, now=now, per_day=1000)
+        assert not is_told(change), (now, change)
+
+
 def test_windows_that_are_missing_leave_the_weekdays_where_they_are() -> None:
     world = World("log", lognormal, weekly)
     log = Log(world, np.random.default_rng(3), per_day=400, days=90, change=Change())
