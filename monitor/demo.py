@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib.resources import files
@@ -14,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from monitor.cli.common import Exit, emit, fail, start_logging, stderr, stdout
-from monitor.config import RangeBaseline
+from monitor.config import Config, RangeBaseline
 from monitor.config_file import load
 from monitor.demo_log import DemoTruth, PlantedIncident, write_demo_log
 from monitor.drawing import draw
@@ -42,7 +45,7 @@ def run_demo(out: Path, *, seed: int, as_json: bool) -> int:
     started = time.monotonic()
     config_file = _fresh_folder(out)
     truth = write_demo_log(out / "demo.db", seed=seed)
-    config = load(config_file, env=_environment())
+    config = _without_reminders(load(config_file, env=_environment()))
     start_logging(config)
     store = Store.open(config.store.get_secret_value())
     service = Service(config, store)
@@ -88,6 +91,11 @@ def _fresh_folder(out: Path) -> Path:
 def _environment() -> dict[str, str]:
     """The demo keeps to its own folder, whatever the shell's variables say about a real store."""
     return {key: value for key, value in os.environ.items() if not key.startswith("MONITOR_")}
+
+
+def _without_reminders(config: Config) -> Config:
+    """Forty days pass in minutes: that something is still so would be most of what is read."""
+    return config.model_copy(update={"alerts": config.alerts.model_copy(update={"repeat": None})})
 
 
 def _live_through(service: Service, truth: DemoTruth, *, shown: bool) -> RunReport:
@@ -152,11 +160,21 @@ def _print(
             f"[red]not planted:[/] {incident.id} {incident.check.value} {_day(incident.opened_window)} {named}"
         )
     console.print(f"\nreport   {index}", soft_wrap=True, highlight=False)
-    console.print(
-        f"look on  monitor -c {out / 'config.yaml'}: incidents, explain ID, results --worse-than-ok, history FEATURE",
-        soft_wrap=True,
-        highlight=False,
-    )
+    console.print("look on", highlight=False)
+    for command in _next_commands(verdicts, strays, out=out):
+        console.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _next_commands(verdicts: Sequence[Verdict], strays: Sequence[Incident], *, out: Path) -> list[str]:
+    """What to type next, as it is typed: by the program that was called, of an incident that there is."""
+    called = Path(sys.argv[0])
+    program = str(called) if called.name == "monitor" else f"{sys.executable} -m monitor"
+    if called.name == "monitor" and shutil.which("monitor") == str(called.absolute()):
+        program = "monitor"
+    found = [*(v.found for v in verdicts if v.found is not None), *strays]
+    asked = ["incidents", *(f"explain {incident.id}" for incident in found[:1])]
+    asked += ["history income", "history --metric roc_auc", "results"]
+    return [f"{program} {each} -c {shlex.quote(str(out / 'config.yaml'))}" for each in asked]
 
 
 def _print_verdict(console: Console, truth: DemoTruth, verdict: Verdict) -> None:

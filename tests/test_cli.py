@@ -420,7 +420,10 @@ def test_explain_shows_the_evidence_and_takes_the_beginning_of_an_id(folder: Pat
     found = told("explain", short)
     assert found["incident"]["id"] == drift["id"]
     assert {r["feature"] for r in found["evidence"]} == {"age", "plan"}
+    assert found["waits_for"]["good_windows"] == 2
+    assert {part["of"] for part in found["waits_for"]["parts"]} == {"age", "plan"}
     text = call("explain", drift["id"], columns=80).stdout
+    assert "why it is open: Last bad window: 2026-01-20. It is over after 2 good windows" in " ".join(text.split())
     assert "what to do: " in text
     assert re.search(r"spent on it: 0\.\d+ false pages", text)
     assert re.search(r"▲  age +(psi|ks) +0\.2", text)

@@ -459,3 +459,73 @@ def test_a_model_with_an_open_incident_is_not_green_on_a_quiet_day(tmp_path: Pat
     assert "newest window ok" in words(index)
     for page in (index, (tmp_path / "fraud" / "index.html").read_text()):
         assert "Why it is open: Last bad window: 5 Oct 2026." in words(page)
+
+
+def test_the_curve_that_decides_comes_first_and_the_others_are_muted(tmp_path: Path) -> None:
+    store, config = world(windows=8, shifted=0)
+    store.found = [r for r in store.found if r.check is not Check.PERFORMANCE]
+    values = (("realized", 0.9, "cannot_tell"), ("corrected", 0.6, "alert"), ("estimated", 0.74, "ok"))
+    unasked = [
+        replace(r, metric="precision", threshold=None, verdict=Verdict.OK if r.kind == "corrected" else r.verdict)
+        for r in curves(day(7), *values, decides="corrected")
+    ]
+    store.found += [*unasked, *curves(day(7), *values, decides="corrected")]
+    build_site(store, config, now=NOW, out=tmp_path)
+    page = (tmp_path / "fraud" / "2026-10-08.html").read_text()
+    table = page[page.index('aria-label="Performance"') :].split("</table>")[0]
+    rows = table.split("<tr")[2:]
+    told = [("beside" in row[:20], re.sub(r" +", " ", words(f"<tr{row}")).strip()) for row in rows]
+    assert [muted for muted, _ in told] == [False, True, True] * 2
+    assert told[0][1].startswith("▲ alert ROC-AUC 0.600"), "the metric that is worst, by the curve that decides"
+    assert "corrected, decides" in told[0][1]
+    assert told[3][1].startswith("no limit Precision 60.0 %"), "what nobody set a limit for is not said to be ok"
+    assert "✓" not in told[3][1]
+
+
+def test_a_tile_shows_the_number_that_made_its_verdict(tmp_path: Path) -> None:
+    store, config = world(windows=8, shifted=0)
+    store.found = [r for r in store.found if r.check is not Check.SCORE_DRIFT]
+    psi = Result("fraud", Check.SCORE_DRIFT, "psi", day(7), 0.017, Verdict.OK, threshold=0.2)
+    rate = replace(
+        psi, metric="decision_rate", value=0.366, verdict=Verdict.WARN, threshold=0.05, detail={"reference": 0.316}
+    )
+    before = replace(psi, value=0.31, verdict=Verdict.ALERT, detail={"against": "previous"})
+
+    def tile(*found: Result) -> str:
+        store.found = [r for r in store.found if r.check is not Check.SCORE_DRIFT] + list(found)
+        build_site(store, config, now=NOW, out=tmp_path)
+        page = (tmp_path / "fraud" / "2026-10-08.html").read_text()
+        return words(re.search(r'<span class="t">Score</span>.*?</div>', page, re.DOTALL)[0])  # type: ignore[index]
+
+    assert "✓ 0.017 score PSI, limit 0.200" in tile(psi)
+    assert "◆ 36.6 % positive decisions, limit 36.6 %" in tile(psi, rate)
+    assert "▲ 0.310 score PSI against the window before, limit 0.200" in tile(psi, rate, before)
+    assert "▲ 0.500 score PSI [channel=a], limit 0.200" in tile(
+        psi, replace(psi, segment="channel=a", value=0.5, verdict=Verdict.ALERT)
+    )
+
+
+def test_an_estimate_that_nothing_is_wrong_is_not_shown_as_ok(tmp_path: Path) -> None:
+    store, config = world(windows=8, shifted=0)
+    store.found = [r for r in store.found if r.check is not Check.PERFORMANCE]
+    store.found += [replace(r, verdict=Verdict.OK) for r in curves(day(7), ("estimated", 0.74, "ok"))]
+    build_site(store, config, now=NOW, out=tmp_path)
+    page = (tmp_path / "fraud" / "2026-10-08.html").read_text()
+    tile = words(re.search(r'<span class="t">Performance</span>.*?</div>', page, re.DOTALL)[0])  # type: ignore[index]
+    assert "estimated ROC-AUC" in tile
+    assert "✓" not in tile
+    assert "blind to a rule that has changed" in words(page)
+
+
+def test_an_early_sample_of_a_segment_is_said_to_be_no_fair_one(tmp_path: Path) -> None:
+    store, config = world(windows=8, shifted=0)
+    store.found = [r for r in store.found if r.check is not Check.PERFORMANCE]
+    early = curves(day(7), ("realized", 0.9, "cannot_tell"), ("corrected", None, "cannot_tell"))
+    store.found += [
+        replace(r, segment="channel=a", n_current=500, detail=r.detail | {"reason": "not_identifiable"}) for r in early
+    ]
+    build_site(store, config, now=NOW, out=tmp_path)
+    text = words((tmp_path / "fraud" / "2026-10-08.html").read_text())
+    assert "on early labels, not a fair sample: ROC-AUC 0.900" in text
+    assert "no corrected value: of one class hardly any labels can have landed" in text
+    assert "not identifiable" not in text

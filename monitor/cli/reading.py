@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from monitor.cli.common import Kept
     from monitor.models import Incident, Result, Window, WindowRow
     from monitor.restated import Belief, Restated
+    from monitor.waiting import Waiting
 
 NOTHING_YET = "nothing has been run yet. `monitor run` checks the windows that are due, `monitor backfill` the past."
 
@@ -119,10 +120,11 @@ def _show_status(
     table = showing.plain_table(["", "model", "newest window", "rows", "incidents", "next due"])
     for item in told:
         newest = item["newest_window"]
+        open_now = bool(item["open_incidents"])
         table.add_row(
-            showing.mark(item["verdict"] if newest else "no_data", word=True),
+            showing.mark("alert" if open_now else item["verdict"] if newest else "no_data", word=True),
             item["model"],
-            _short(newest[0]) if newest else "none yet",
+            f"{_short(newest[0])} {showing.GLYPHS[item['verdict']]}" if newest else "none yet",
             "" if item["n_rows"] is None else f"{item['n_rows']:,}",
             f"{len(item['open_incidents'])} open" if item["open_incidents"] else "",
             ", ".join(_short(due) for due in item["next_windows_due"]),
@@ -419,23 +421,57 @@ def explain(
         found = find_incident(held, incident)
         results = held.store.results(found.model, check=found.check, start=found.opened_window, end=_after(found))
         turned = _turned(held, results, found.model)
+        waiting = _waits_for(held, found)
     beyond = (r for r in results if r.verdict.value in ("warn", "alert") and not r.of_versions)
     evidence = sorted(beyond, key=_result_order)
     if json:
         from monitor.reports.outcomes import tables_json
 
-        more = {"tables": tables_json(results)} if found.check.value == "performance" else {}
+        more: dict[str, Any] = {"tables": tables_json(results)} if found.check.value == "performance" else {}
         more["restated"] = [restated_json(each) for each in turned]
+        more["waits_for"] = None if waiting is None else waiting_json(waiting)
         emit("incident", incident_json(found), evidence=[result_json(r) for r in evidence], **more)
         return
-    _show_explanation(found, evidence)
+    _show_explanation(found, evidence, waiting)
     showing.show_restated(turned, stdout())
 
 
-def _show_explanation(found: Incident, evidence: Sequence[Result]) -> None:
+def _waits_for(held: Kept, incident: Incident) -> Waiting | None:
+    from monitor.models import IncidentState
+    from monitor.waiting import waits_for
+
+    if incident.state is not IncidentState.OPEN or incident.model not in held.config.models:
+        return None
+    results = held.store.results(incident.model, check=incident.check, start=incident.opened_window)
+    return waits_for(incident, results, recover=held.config.models[incident.model].recover)
+
+
+def waiting_json(waiting: Waiting) -> dict[str, Any]:
+    """What an open incident waits for."""
+    return {
+        "last_bad": stamp(waiting.last_bad),
+        "good_windows": waiting.needs,
+        "not_before": stamp(waiting.comes_again),
+        "parts": [
+            {
+                "of": part.name,
+                "good_so_far": part.good,
+                "cannot_tell_since": stamp(part.silent_since),
+                "reason": part.reason,
+            }
+            for part in waiting.parts
+        ],
+    }
+
+
+def _show_explanation(found: Incident, evidence: Sequence[Result], waiting: Waiting | None) -> None:
     console = stdout()
     showing.show_incident(found, console)
-    facts = [("why this cause", found.detail.get("why")), ("what to do", found.detail.get("advice"))]
+    facts = [
+        ("why it is open", None if waiting is None else waiting.words(showing.moment)),
+        ("why this cause", found.detail.get("why")),
+        ("what to do", found.detail.get("advice")),
+    ]
     if found.acknowledged_note:
         facts.append((f"note of {found.acknowledged_by}", found.acknowledged_note))
     console.print()
@@ -537,7 +573,8 @@ def history(
 ) -> None:
     """One metric over the windows: of a feature, or of the model.
 
-    Without a feature it is the score's, or with a metric such as `recall` or `n_rows` the model's.
+    Without a feature it is the score's, or with a metric such as `recall` or `n_rows` the model's. Of performance the
+    curve that decides in each window is shown (realized, corrected or estimated); with --json all of them.
     """
     with opened_store(config, model=model) as held:
         everything = held.store.results(model)
@@ -552,9 +589,19 @@ def history(
         console.print(NOTHING_YET)
     names = dict.fromkeys(r.model for r in found)
     for name in names:
-        told = [r for r in found if r.model == name]
+        told = _curves_shown(r for r in found if r.model == name)
         console.print(f"[bold]{showing.escaped(name)}[/]  {metric} of {showing.escaped(showing.subject(told[-1]))}")
         showing.show_history(told, console)
+
+
+def _curves_shown(found: Iterable[Result]) -> list[Result]:
+    """One for each window: of several curves that which decides, else the most certain there is."""
+    from monitor.curves import curve_shown
+
+    windows: dict[Window, list[Result]] = {}
+    for result in found:
+        windows.setdefault(result.window, []).append(result)
+    return [shown for _, group in sorted(windows.items()) if (shown := curve_shown(group)) is not None]
 
 
 def _is_of(result: Result, feature: str | None, metric: str) -> bool:

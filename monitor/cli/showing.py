@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 GLYPHS = {"ok": "✓", "warn": "◆", "alert": "▲", "cannot_tell": "?", "no_data": "∅"}
 COLOURS = {"ok": "green", "warn": "yellow", "alert": "bold red", "cannot_tell": "cyan", "no_data": "dim"}
+NO_LIMIT = "·"
+"""Beside a number that has no limit: its verdict is ``ok``, and means nothing."""
 WORDS = {
     "ok": "ok",
     "warn": "with a warning",
@@ -32,6 +34,15 @@ def mark(verdict: str, *, word: bool = False) -> Text:
     from rich.text import Text
 
     return Text(GLYPHS[verdict] + (f" {verdict}" if word else ""), style=COLOURS[verdict])
+
+
+def mark_of(result: Result) -> Text:
+    """The mark of one number; what no limit was set for is not said to be ok."""
+    from rich.text import Text
+
+    from monitor.curves import has_no_limit
+
+    return Text(NO_LIMIT, style="dim") if has_no_limit(result) else mark(result.verdict.value)
 
 
 def moment(value: datetime | None) -> str:
@@ -130,7 +141,7 @@ def results_table(found: Iterable[Result], console: Console) -> Table:
     for r in found:
         optional = [r.check.value] if wide else []
         table.add_row(
-            mark(r.verdict.value),
+            mark_of(r),
             *optional,
             plain(subject(r)),
             r.metric if r.kind in (None, "realized") else f"{r.metric} ({r.kind})",
@@ -189,9 +200,11 @@ def show_incident(incident: Incident, console: Console, *, brief: bool = False) 
     is_open = incident.state.value == "open"
     line.append(incident.standing, style="bold" if is_open else "green")
     line.append(f"{' since' if is_open else ''} {moment(incident.opened_window)}{until}", style="")
+    if is_open and incident.last_window > incident.opened_window:
+        line.append(f", last bad {moment(incident.last_window)}", style="")
     if incident.acknowledged_by:
         line.append(f"  taken on by {incident.acknowledged_by}", style="cyan")
-    told = [incident.summary or "no summary"]
+    told = [(incident.summary or "no summary") + _dated(incident)]
     if incident.features:
         more = f" and {len(incident.features) - 5} more" if len(incident.features) > 5 else ""
         told.append(", ".join(incident.features[:5]) + more)
@@ -203,13 +216,25 @@ def show_incident(incident: Incident, console: Console, *, brief: bool = False) 
         console.print(indented(indented(plain(text)) if brief else plain(text)))
 
 
+def _dated(incident: Incident) -> str:
+    """When it began, where that was not with its first bad window."""
+    from monitor.messages.naming import began
+
+    onset = incident.onset or incident.opened_window
+    told = began(incident) if onset != incident.opened_window else ""
+    return f"; began {told}, first bad window {moment(incident.opened_window)}" if told else ""
+
+
 def show_history(found: Sequence[Result], console: Console) -> None:
-    """One line for each window: value, verdict, a bar against the limit, what changed."""
+    """One line for each window: value, verdict, a bar against the limit, what changed; the curves of one together."""
+    from monitor.curves import has_no_limit, is_early_sample
+
+    several = any(r.kind not in (None, "none") for r in found)
     top = max((abs(r.value) for r in found if r.value is not None), default=0.0)
     limits = {r.threshold for r in found if r.threshold is not None}
     top = max([top, *limits]) or 1.0
     width = 20 if console.width < WIDE else 40
-    table = plain_table(["window", "value", "limit", "", "", ""])
+    table = plain_table(["window", "value", "limit", *(["of"] if several else []), "", "", ""])
     for column in table.columns[1:3]:
         column.justify = "right"
     for r in found:
@@ -217,12 +242,15 @@ def show_history(found: Sequence[Result], console: Console) -> None:
         table.add_row(
             moment(r.window.start),
             number(r.value),
-            limit(r),
-            mark(r.verdict.value),
+            limit(r) or ("none" if has_no_limit(r) else ""),
+            *([("early labels" if is_early_sample(r) else r.kind or "")] if several else []),
+            mark_of(r),
             bar.ljust(width),
             plain(words(r)),
         )
     console.print(table)
+    if any(has_no_limit(r) for r in found):
+        console.print(f"{NO_LIMIT} has no limit, and is not judged: performance.alert sets one", style="dim")
 
 
 def plain(text: str, *, style: str = "") -> Text:

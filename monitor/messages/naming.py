@@ -104,7 +104,9 @@ def began(incident: Incident) -> str:
     if not told:
         return ""
     start, end = (moment(datetime.fromisoformat(text)) for text in told)
-    return f"between {start} and {end} ({incident.detail.get('onset_confidence', 0):.0%} sure)".replace("%", " %")
+    sure = incident.detail.get("onset_confidence", 0)
+    said = "more than 99 %" if sure > 0.99 else f"{sure:.0%}".replace("%", " %")
+    return f"between {start} and {end} ({said} sure)"
 
 
 def spent_on(results: Iterable[Result]) -> float:

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from detectors.display import describe
 from detectors.profiles import CategoricalProfile, ColumnProfile, NumericProfile, ProfileError
 from monitor.config import Config
-from monitor.curves import KINDS
+from monitor.curves import KINDS, has_no_limit
 from monitor.models import Baseline, Check, Incident, IncidentState, Mute, Result, Verdict, Window
 from monitor.reports import svg, versions, views
 from monitor.reports.files import (
@@ -285,7 +285,7 @@ class ModelSite:
             "evidently": drill.split("/")[1] if inside(self.root, drill).is_file() else None,
             "incidents": [views.group_view(g, zone=self.zone) for g in views.by_cause(facts.incidents)],
             "score": views.lines(facts, Check.SCORE_DRIFT),
-            "performance": views.lines(facts, Check.PERFORMANCE) if config.labels else None,
+            "performance": views.performance_lines(facts) if config.labels else None,
             "performance_words": views.performance_words(facts),
             "outcomes": outcomes(facts),
             "classes": views.class_rows(facts),
@@ -313,7 +313,7 @@ class ModelSite:
             number(r.threshold),
             count(r.n_reference),
             count(r.n_current),
-            WORDS[r.verdict],
+            "no limit" if has_no_limit(r) else WORDS[r.verdict],
         ]
 
     # --- model ---

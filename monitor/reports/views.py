@@ -12,11 +12,12 @@ from markupsafe import Markup
 
 from detectors.display import histogram, what_changed
 from detectors.profiles import ColumnProfile, ProfileError
+from monitor.curves import KINDS, curve_shown, has_no_limit, is_early_sample
 from monitor.messages.naming import Split, split_of
 from monitor.models import SCORE, Baseline, Check, Incident, IncidentState, Result, RunState, Verdict, Window
 from monitor.reports import svg
 from monitor.reports.files import feature_page_path
-from monitor.reports.reading import Facts, ModelFacts, excess, worst
+from monitor.reports.reading import Facts, ModelFacts, excess, limits_of, worst
 from monitor.reports.text import (
     FLAGS,
     brief,
@@ -110,6 +111,10 @@ class Line:
     n: str = ""
     split: Split | None = None
     """What of a change of performance inputs explain; of the row that decides only."""
+    decides: bool = False
+    muted: bool = False
+    """Beside the curve that decides: it is shown, and says nothing more."""
+    unlimited: bool = False
 
 
 @dataclass(frozen=True)
@@ -236,13 +241,37 @@ def _drift_card(model: ModelFacts, summary: Summary) -> Card | None:
 
 
 def _score_card(facts: Facts) -> Card | None:
-    found = [r for r in facts.of(Check.SCORE_DRIFT) if r.detail.get("against", "baseline") == "baseline"]
-    first = next((r for r in found if r.metric == "psi"), found[0] if found else None)
-    if first is None:
+    found = facts.of_check(Check.SCORE_DRIFT)
+    if not found:
         return None
-    limit = "" if first.threshold is None else f", limit {number(first.threshold)}"
-    verdict = worst(r.verdict for r in found)
-    return Card(metric_value(first.metric, first.value), f"score {metric_words(first.metric)}{limit}", verdict, "Score")
+    quiet = max(found, key=lambda r: (r.segment is None, not _is_before(r), r.metric == "psi"))
+    first = telling(found) or quiet
+    nearest = min(limits_of(first), key=lambda limit: abs(limit - (first.value or 0.0)), default=None)
+    name = metric_words(first.metric)
+    about = _lowered(name) if first.metric == "decision_rate" else f"score {name}"
+    told = [f"{about}{_in_segment(first)}{' against the window before' if _is_before(first) else ''}"]
+    if nearest is not None:
+        told.append(f"limit {metric_value(first.metric, nearest)}")
+    return Card(metric_value(first.metric, first.value), ", ".join(told), worst(r.verdict for r in found), "Score")
+
+
+def telling(found: Sequence[Result]) -> Result | None:
+    """The result that made the verdict of a check; ``None`` where nothing is beyond its limit."""
+    bad = [r for r in found if r.verdict in (Verdict.WARN, Verdict.ALERT)]
+    return max(
+        bad,
+        key=lambda r: (r.verdict.rank, r.segment is None, not _is_before(r), r.metric == "psi", excess(r)),
+        default=None,
+    )
+
+
+def _is_before(result: Result) -> bool:
+    """Whether it is held against the window before, and not against the baseline."""
+    return result.detail.get("against") == "previous"
+
+
+def _in_segment(result: Result) -> str:
+    return f" [{short(result.segment, 28)}]" if result.segment else ""
 
 
 def headline_metric(model: ModelFacts, results: Sequence[Result]) -> Result | None:
@@ -254,6 +283,9 @@ def headline_metric(model: ModelFacts, results: Sequence[Result]) -> Result | No
 
 
 def _newest_with(model: ModelFacts, facts: Facts, check: Check) -> tuple[Facts, list[Result]] | None:
+    own = [r for r in facts.of_check(check) if r.value is not None]
+    if telling(own) is not None:
+        return facts, own
     for other in reversed([w for w in model.windows if w.window <= facts.window]):
         found = [r for r in other.of(check) if r.value is not None and r.verdict.decides]
         if found:
@@ -272,14 +304,17 @@ def _performance_card(model: ModelFacts, facts: Facts, zone: ZoneInfo) -> Card |
     if found is None:
         return Card("no labels yet", "performance", Verdict.NO_DATA, "Performance")
     other, results = found
-    result = headline_metric(model, results)
+    result = telling(results) or headline_metric(model, results)
     if result is None:
         return None
+    verdict = worst(r.verdict for r in results)
+    # That nothing is estimated to be wrong is no word that all is well: a changed rule is invisible to it.
+    hopeful = verdict is Verdict.OK and (result.kind == "estimated" or has_no_limit(result))
     where = "" if other.window == facts.window else f", {brief(other.window, zone)} window"
     return Card(
         metric_value(result.metric, result.value) + _plus_minus(result),
-        f"{_kind_words(result)}{metric_words(result.metric).lower()}{where}{_labels_words(result)}",
-        worst(r.verdict for r in results),
+        f"{_kind_words(result)}{_lowered(metric_words(result.metric))}{_in_segment(result)}{where}{_labels_words(result)}",
+        None if hopeful else verdict,
         "Performance",
     )
 
@@ -470,11 +505,33 @@ def line(result: Result) -> Line:
         interval=_interval(result),
         note=words_for(result) if "bounds" in result.detail else _reason(result) or words_for(result),
         coverage="" if result.label_coverage is None else percent(result.label_coverage),
-        kind=str(result.kind or result.detail.get("kind") or ""),
+        kind=str(result.kind or result.detail.get("kind") or "").replace("none", ""),
         reference=metric_value(result.metric, reference) if isinstance(reference, (int, float)) else "",
         n=count(result.n_current),
         split=split_of(result),
+        unlimited=has_no_limit(result),
     )
+
+
+def performance_lines(facts: Facts) -> list[Line]:
+    """The curves of each metric together, the one that decides first; metrics whose deciding curve is worst first."""
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for result in facts.of(Check.PERFORMANCE):
+        groups.setdefault((result.feature or "", result.metric), []).append(result)
+    shown = {key: curve_shown(found) or found[0] for key, found in groups.items()}
+
+    def order(key: tuple[str, str]) -> tuple[object, ...]:
+        chief = shown[key]
+        rank = chief.verdict.rank if chief.verdict.decides else 0
+        return -rank, has_no_limit(chief), chief.feature is not None, -excess(chief), key
+
+    rows = []
+    for key in sorted(groups, key=order):
+        rest = sorted((r for r in groups[key] if r is not shown[key]), key=lambda r: KINDS.index(r.kind or KINDS[0]))
+        chief = line(shown[key])
+        rows.append(replace(chief, decides=bool(shown[key].detail.get("decides"))))
+        rows += [replace(line(r), muted=True) for r in rest]
+    return rows
 
 
 def _interval(result: Result) -> str:
@@ -487,8 +544,7 @@ def _interval(result: Result) -> str:
 
 def _reason(result: Result) -> str:
     """Why, in words: some reasons are names, such as ``no_labels``."""
-    reason = str(result.detail.get("reason") or "")
-    return reason if " " in reason else reason.replace("_", " ")
+    return _plainly(str(result.detail.get("reason") or ""))
 
 
 def lines(facts: Facts, check: Check, *, only_bad: bool = False) -> list[Line]:
@@ -580,7 +636,8 @@ def _segment_performance(found: Sequence[Result]) -> str:
     decides = next((r for r in of_kind.values() if r.value is not None and r.detail.get("decides") is True), None)
     known = [of_kind[kind] for kind in ("corrected", "realized", "estimated") if kind in of_kind]
     shown = decides or next(r for r in known if r.value is not None)
-    told = f"{_kind_words(shown)}{metric_words(metric)} {metric_value(metric, shown.value)}"
+    early = "on early labels, not a fair sample: " if is_early_sample(shown) else ""
+    told = f"{early}{_kind_words(shown)}{metric_words(metric)} {metric_value(metric, shown.value)}"
     if shown.interval is not None:
         told += f" ({metric_value(metric, shown.interval[0])} – {metric_value(metric, shown.interval[1])})"
     if isinstance(shown.detail.get("reference"), float):
@@ -589,8 +646,19 @@ def _segment_performance(found: Sequence[Result]) -> str:
         told += f", {percent(shown.label_coverage)} labelled"
     refused = of_kind.get("corrected")
     if refused is not None and refused.value is None and refused.detail.get("reason"):
-        told += f"; corrected: {str(refused.detail['reason']).replace('_', ' ')}"
+        told += f"; no corrected value: {_plainly(str(refused.detail['reason']))}"
     return told
+
+
+_REASONS = {
+    "not_identifiable": "of one class hardly any labels can have landed",
+    "no_delay_law": "earlier windows have not shown yet when labels land",
+    "too_few_labels": "too few labels",
+}
+
+
+def _plainly(reason: str) -> str:
+    return _REASONS.get(reason, reason if " " in reason else reason.replace("_", " "))
 
 
 def performance_words(facts: Facts) -> str:
@@ -603,6 +671,8 @@ def performance_words(facts: Facts) -> str:
             "Of a change from the baseline: what changed inputs explain, and what they leave to a changed rule, each "
             "with its 95 % interval."
         )
+    if any(r.detail.get("decides") for r in found):
+        told.append("Of each metric the curve that decides comes first.")
     if any("bounds" in r.detail for r in found):
         told.append("Bounds: what it can be, whatever the labels of predictions that can never have one.")
     metrics = {r.metric for r in found}
@@ -616,7 +686,7 @@ def performance_words(facts: Facts) -> str:
 _CURVES = {
     "realized": "Realized: on the labels that have landed.",
     "corrected": "Corrected: for labels still to come.",
-    "estimated": "Estimated: from the scores, before labels.",
+    "estimated": "Estimated: from the scores, before labels; blind to a rule that has changed.",
 }
 
 
