@@ -302,6 +302,7 @@ def replay(
         for i in stored.values()
         if i.check in checks
         and i.state is not IncidentState.REMOVED
+        and not i.detail.get("taken_back")
         and i.opened_window < first.start
         and (i.resolved_window is None or i.resolved_window >= first.start)
     }

@@ -477,6 +477,8 @@ def test_an_incident_that_is_over_is_taken_back_once_where_its_windows_turn_out_
     assert world.only.resolved_window == day(3).start
     again = replay(model="m", **replayed, incidents=world.incidents.values())
     assert (again.transitions, again.incidents) == ([], [])
+    part = replay(model="m", windows=history(x="oAoo")[1:], rules=world.rules, incidents=world.incidents.values())
+    assert (part.transitions, part.incidents) == ([], [])
     back = replay(model="m", windows=history(x="AAoA"), rules=world.rules, incidents=world.incidents.values())
     assert [(t, i.standing) for t, i in back.transitions] == [(Transition.RESTATED, "open")]
     assert "taken_back" not in back.transitions[0][1].detail
