@@ -24,7 +24,7 @@ from detectors.profiles import CategoricalProfile, Column, ColumnProfile, Numeri
 from detectors.psi import psi
 from detectors.regression import Errors
 from detectors.score_labels import ScoreLabels
-from monitor import grouping, messages
+from monitor import feeds, grouping, messages
 from monitor.calibration_drift import METRICS as CALIBRATION
 from monitor.cause import Broken, Cause, Change, Evidence, Moved, Skewed, diagnose
 from monitor.config import FALLING_IS_WORSE, ModelConfig
@@ -70,7 +70,7 @@ def causes(service: Service, claim: Claim, seen: Seen, step: Step) -> list[Incid
     skew shows it, and a changed rule only when the inputs hold.
     """
     if not any(incident.state is IncidentState.OPEN for incident in step.incidents):
-        return [replace(incident, summary=_summary(incident)) for incident in step.incidents]
+        return [_of_feed(service, claim, incident, seen.results) for incident in step.incidents]
     results = _known(service, claim, seen.results)
     baseline = service.store.baseline(claim.model)
     found = diagnose(
@@ -87,10 +87,17 @@ def causes(service: Service, claim: Claim, seen: Seen, step: Step) -> list[Incid
     known = [] if baseline is None else baseline.features
     return [
         _with_cause(incident, found, grouping.shared_group(incident.features, groups, known) or segment)
-        if incident.state is IncidentState.OPEN
-        else replace(incident, summary=_summary(incident))
+        if incident.state is IncidentState.OPEN and not feeds.is_of_feed(incident)
+        else _of_feed(service, claim, incident, seen.results)
         for incident in step.incidents
     ]
+
+
+def _of_feed(service: Service, claim: Claim, incident: Incident, results: Sequence[Result]) -> Incident:
+    """An incident that is over, or of a feed: of the latter no cause in the model is looked for."""
+    if feeds.is_of_feed(incident):
+        incident = feeds.told(incident, results, service.model(claim.model))
+    return replace(incident, summary=_summary(incident))
 
 
 def _known(service: Service, claim: Claim, results: Sequence[Result]) -> list[Result]:

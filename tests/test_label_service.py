@@ -288,9 +288,11 @@ def test_an_outage_is_one_incident_that_ends_by_itself_and_leaves_no_other_findi
     (incident,) = service.store.incidents("model")
     assert incident.resolved_window is not None
     assert (incident.opened_window, incident.resolved_window) == (START + 46 * DAY, START + 55 * DAY)
+    assert incident.cause is None
+    assert incident.detail["advice"].startswith("Labels stopped: look at the job that delivers labels (labels); ")
     told = [item.message for item in service.store.outbox_due("terminal", limit=500)]
     assert [m.title for m in told if "still" not in m.title] == [
-        "model: labels are late, or have stopped", "model: resolved – labels are late, or have stopped",
+        "model: labels stopped", "model: resolved – labels stopped",
     ]  # fmt: skip
     newest = labels.known_at[labels.known_at < stop].max()
     assert f"no label since {newest:%Y-%m-%d %H:%M} UTC, for 1." in told[0].findings[0].text

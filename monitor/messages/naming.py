@@ -13,9 +13,10 @@ from monitor.models import ACCUMULATED, DECISION, Check, Incident, Result, Verdi
 def subject_of(incident: Incident) -> str:
     """What is wrong, in a few words."""
     n = len(incident.features)
-    silent = {"no_data": "no rows arrive", "labels": "labels are late, or have stopped"}
-    if incident.detail.get("kind") in silent:
-        return silent[incident.detail["kind"]]
+    labels = _LABELS.get(incident.detail.get("labels", ""), "labels do not come as before")
+    feeds = {"no_data": "no rows arrive", "labels": labels}
+    if incident.detail.get("kind") in feeds:
+        return feeds[incident.detail["kind"]]
     if incident.check is Check.FEATURE_DRIFT:
         together = incident.detail.get("series") == [[None, None]]
         return "features go together otherwise" if together else f"{_named(incident, n)} drifted"
@@ -26,6 +27,13 @@ def subject_of(incident: Incident) -> str:
     if incident.check is Check.SKEW:
         return f"online and offline values differ{f' in {_named(incident, n)}' if n else ''}"
     return f"data quality{f' of {_named(incident, n)}' if n else ''}"
+
+
+_LABELS = {
+    "stopped": "labels stopped",
+    "late": "labels come later than before",
+    "sooner": "labels come sooner than before",
+}
 
 
 def _named(incident: Incident, n: int) -> str:
