@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from typer.testing import CliRunner, Result
 
 from monitor.cli import app
 from monitor.cli.reading import _show_splits
-from monitor.models import Check, Verdict, Window
+from monitor.cli.telling import verdict_of
+from monitor.models import Check, Job, RunState, Verdict, Window
 from monitor.models import Result as Finding
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -465,6 +467,19 @@ def test_status_tells_how_each_model_is(folder: Path) -> None:
     assert (model["verdict"], model["newest_window"]) == ("alert", ["2026-01-20T00:00:00Z", "2026-01-21T00:00:00Z"])
     assert model["open_incidents"]
     assert model["open_incidents"][0] in call("status", columns=80).stdout
+
+
+def test_a_window_without_rows_is_never_ok(fresh: Path) -> None:
+    call("run", "--now", "2026-01-26", "--no-report")
+    (model,) = told("status")["models"]
+    assert (model["n_rows"], model["verdict"]) == (0, "no_data")
+    window = Window(START, START + timedelta(days=1))
+    as_ever = Finding("churn", Check.QUALITY, "label_outage", window, 0.1, Verdict.OK, feature="__labels__")
+    rows = replace(as_ever, metric="n_rows", feature=None)
+    empty = {Job.INPUTS: RunState.NO_DATA, Job.LABELS: RunState.OK}
+    assert verdict_of([as_ever, rows], empty) is Verdict.NO_DATA
+    assert verdict_of([as_ever, replace(rows, verdict=Verdict.ALERT)], empty) is Verdict.ALERT
+    assert verdict_of([rows], {Job.INPUTS: RunState.OK, Job.LABELS: RunState.NO_DATA}) is Verdict.OK
 
 
 # --- work -----------------------------------------------------------------------------------------

@@ -181,6 +181,24 @@ def test_not_being_able_to_say_is_shown_as_an_answer(
     assert said in words((tmp_path / "index.html").read_text())
 
 
+@pytest.mark.parametrize("verdict", [Verdict.OK, Verdict.ALERT])
+def test_a_window_without_rows_is_never_shown_as_ok(tmp_path: Path, verdict: Verdict) -> None:
+    store, config = world(shifted=0)
+    store.rows[-1] = replace(store.rows[-1], state=RunState.NO_DATA, n_rows=0)
+    outage = next(r for r in store.found if r.check is Check.QUALITY and r.window == day(7))
+    store.found = [r for r in store.found if r.window != day(7)]
+    store.found.append(replace(outage, metric="label_outage", feature="__labels__", value=0.1, verdict=verdict))
+    index = build_site(store, config, now=NOW, out=tmp_path)
+    shown = "no_data" if verdict is Verdict.OK else "alert"
+    model = (tmp_path / "fraud" / "index.html").read_text()
+    assert f'<header class="say {shown}">' in model
+    assert "no rows arrived" in words(re.search(r"<h1>.*?</h1>", model, re.DOTALL)[0])  # type: ignore[index]
+    assert re.findall(r'<li><a class="(\w+)"', model)[-1] == shown
+    overview = index.read_text()
+    assert f'<section class="box {shown}">' in overview
+    assert "All quiet" not in overview or verdict is Verdict.ALERT
+
+
 def test_a_restated_window_says_what_was_believed_before(tmp_path: Path) -> None:
     store, config = world(shifted=0)
     first = next(r for r in store.found if r.window == day(3) and r.metric == "recall")

@@ -51,15 +51,15 @@ def status(config: ConfigOption = None, model: ModelOption = None, json: JsonOpt
 
 
 def _model_status(held: Kept, name: str) -> dict[str, Any]:
+    from monitor.cli.telling import verdict_of
     from monitor.models import IncidentState, RunState, Verdict
 
     rows = held.store.windows(name)
     finished = [row for row in rows if row.state.finished and row.state is not RunState.SKIPPED]
     newest = max(finished, key=lambda row: row.window.end, default=None)
     found = held.store.results(name, start=newest.window.start, end=newest.window.end) if newest is not None else []
-    told = [r.verdict for r in found if not r.of_versions]
-    decided = [verdict for verdict in told if verdict.decides] or told
-    worst = max(decided, key=lambda v: v.rank, default=Verdict.NO_DATA)
+    of_newest = {row.job: row.state for row in finished if newest is not None and row.window == newest.window}
+    worst = verdict_of(found, of_newest) if newest is not None else Verdict.NO_DATA
     states: dict[str, int] = {}
     for row in rows:
         states[row.state.value] = states.get(row.state.value, 0) + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from monitor.cli.common import stamp
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from monitor.models import Job, Result, Window, WindowRow
+    from monitor.models import Job, Result, RunState, Verdict, Window, WindowRow
     from monitor.service import Service
 
 
@@ -59,29 +60,30 @@ def _failure(row: WindowRow) -> dict[str, Any]:
 
 def _verdict(service: Service, name: str, rows: list[WindowRow]) -> dict[Window, str]:
     """The worst that each window has said; ``cannot_tell`` only where nothing else was said."""
-    from monitor.incidents import is_about_labels
-    from monitor.models import RunState, Verdict
-
     if not rows:
         return {}
     start, end = min(row.window.start for row in rows), max(row.window.end for row in rows)
-    said: dict[Window, set[Verdict]] = {}
-    result: Result
+    said: dict[Window, list[Result]] = {}
     for result in service.store.results(name, start=start, end=end):
-        # Labels that land as ever say nothing good of a window: it may have no rows at all.
-        if not result.of_versions and not (is_about_labels(result.feature) and result.verdict is Verdict.OK):
-            said.setdefault(result.window, set()).add(result.verdict)
-    found = {}
+        said.setdefault(result.window, []).append(result)
     states: dict[Window, dict[Job, RunState]] = {}
     for row in rows:
         states.setdefault(row.window, {})[row.job] = row.state
-    for window, of_jobs in states.items():
-        decided = {verdict for verdict in said.get(window, ()) if verdict.decides}
-        if decided:
-            found[window] = max(decided, key=lambda verdict: verdict.rank).value
-        else:
-            found[window] = "no_data" if RunState.NO_DATA in of_jobs.values() else "cannot_tell"
-    return found
+    return {window: verdict_of(said.get(window, ()), of_jobs).value for window, of_jobs in states.items()}
+
+
+def verdict_of(results: Iterable[Result], states: Mapping[Job, RunState]) -> Verdict:
+    """The worst that one window has said, whose jobs ended in these states: one without rows is never ``ok``."""
+    from monitor.incidents import is_about_labels
+    from monitor.models import Job, RunState, Verdict
+
+    # Labels that land as ever say nothing good of a window: it may have no rows at all.
+    told = [r for r in results if not r.of_versions and not (is_about_labels(r.feature) and r.verdict is Verdict.OK)]
+    worst = max((r.verdict for r in told if r.verdict.decides), key=lambda verdict: verdict.rank, default=None)
+    if worst is None:
+        return Verdict.NO_DATA if RunState.NO_DATA in states.values() else Verdict.CANNOT_TELL
+    empty = states.get(Job.INPUTS) is RunState.NO_DATA
+    return Verdict.NO_DATA if empty and worst is Verdict.OK else worst
 
 
 def _extent(service: Service, name: str) -> tuple[datetime, datetime] | None:

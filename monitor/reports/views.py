@@ -169,9 +169,12 @@ def summarise(model: ModelFacts, facts: Facts) -> Summary:
         checks[Check.FEATURE_DRIFT] = Verdict.WARN if whole is Verdict.ALERT else whole
     if facts.row is not None and facts.state not in (RunState.OK, RunState.LEASED, RunState.PENDING):
         verdict = Verdict.NO_DATA if facts.state is RunState.NO_DATA else Verdict.CANNOT_TELL
-        if verdict is not Verdict.NO_DATA or not any(v.decides for v in checks.values()):
+        # That labels land as ever, or volume is as odd as the day before, makes no window without rows a good one.
+        if verdict is not Verdict.NO_DATA or worst(checks.values()).rank < Verdict.WARN.rank:
             return Summary(verdict, state_words(facts.state, facts.row.reason), len(by_feature), checks=checks)
     sentence = _sentence(facts, checks, drifted=drifted, warned=warned, n=len(by_feature))
+    if facts.state is RunState.NO_DATA:
+        sentence = f"no rows arrived; {sentence}"
     return Summary(worst(checks.values()), sentence, len(by_feature), drifted, warned, checks)
 
 
