@@ -145,7 +145,7 @@ class World:
         self.running.append(process)
         return process
 
-    def command(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [Path(sys.executable).parent / "monitor", *arguments, "-c", str(self.path)],
             cwd=self.folder,
@@ -226,8 +226,8 @@ def secrets_of(source_url: str, slack: SlackServer | None = None) -> dict[str, s
     return told | ({"HOOK_URL": slack.webhook_url} if slack is not None else {})
 
 
-def until(what: Callable[[], Any], *, seconds: float = 60, every: float = 0.1, why: Any = "") -> Any:
-    """Wait for something to come true."""
+def until(what: Callable[[], Any], *, seconds: float = 120, every: float = 0.1, why: Any = "") -> Any:
+    """Wait for something to come true: long, as the machine may be busy with other things."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         found = what()

@@ -55,7 +55,7 @@ def test_sigterm_ends_an_idle_worker_at_once_with_0(tmp_path: Path, sqlite_url: 
         until(lambda: made.done() == STEPS, why=made.log)
         began = time.monotonic()
         assert stop(process) == 0, made.log()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 10  # half the grace, which there was nothing to wait for
         assert "worker_stopped" in made.log()
 
 
@@ -194,9 +194,9 @@ def test_an_edited_config_is_taken_in_a_broken_one_is_not_and_a_removed_model_en
 def test_a_model_removed_while_the_worker_was_down_ends_as_removed_too(tmp_path: Path, sqlite_url: str) -> None:
     told = model(write_log(sqlite_url, steps=8), steps=8, confirm=1)
     with running(tmp_path, sqlite_url, {"a": told, "b": told}) as made:
-        assert made.start("--max-ticks", "1").wait(60) == 0, made.log()
+        assert made.start("--max-ticks", "1").wait(120) == 0, made.log()
         made.write(settings(sqlite_url, {"b": told}))
-        assert made.start("--max-ticks", "1").wait(60) == 0, made.log()
+        assert made.start("--max-ticks", "1").wait(120) == 0, made.log()
         with made.store() as store:
             assert {i.state for i in store.incidents("a")} == {IncidentState.REMOVED}
             assert {i.state for i in store.incidents("b")} == {IncidentState.OPEN}
