@@ -253,6 +253,13 @@ def labels(place: Place) -> Run:
     return in_turns(Path(place.parquet), postgres=place.postgres)
 
 
+def label_memory(place: Place) -> Run:
+    """Memory of windows of different sizes."""
+    from benchmarks.labels import label_memory as by_size
+
+    return by_size(Path(place.parquet))
+
+
 # --- in a process of its own -----------------------------------------------------------------------
 
 JOBS: dict[str, Callable[[Place], Run]] = {
@@ -261,7 +268,7 @@ JOBS: dict[str, Callable[[Place], Run]] = {
         floor_parquet, ours_parquet, floor_copy, fetch_postgres, ours_postgres, fetch_sqlite, ours_sqlite,
         ours_baseline, read_sql_postgres, read_sql_sqlite, evidently, scipy_columns,
         *(_alone(name) for name in ("rewindow", "stored_size", "wide", "distinct", "segments", "daemon")),
-        *(_alone(name) for name in ("idle", "starts")), labels,
+        *(_alone(name) for name in ("idle", "starts")), labels, label_memory,
     )
 }  # fmt: skip
 

@@ -8,7 +8,20 @@ from typing import Any
 Runs = Sequence[dict[str, Any]]
 
 FLOOR = {"ours_parquet": "floor_parquet", "ours_postgres": "floor_copy", "ours_sqlite": "fetch_sqlite"}
-ALONE = ("rewindow", "stored_size", "wide", "distinct", "segments", "daemon", "idle", "starts", "labels")
+ALONE = (
+    "rewindow",
+    "stored_size",
+    "wide",
+    "distinct",
+    "segments",
+    "daemon",
+    "idle",
+    "starts",
+    "labels",
+    "label_memory",
+)
+KEYS = {"": "whole numbers", "_text": "texts"}
+"""Keys of predictions and labels, by what the names of their tables end with."""
 NAMES = {
     "floor_parquet": "Parquet: decoding alone",
     "ours_parquet": "Parquet: our whole job",
@@ -28,7 +41,8 @@ NAMES = {
     "segments": "50 columns × 400,000 rows, without and by a segment column of 5 and of 20 values",
     "daemon": "2,000 windows in one process",
     "idle": "`monitor worker` at rest, twice 20 seconds",
-    "labels": "1,000,000 predictions and 800,000 labels, from each storage, three times each",
+    "labels": "1,000,000 predictions and 800,000 labels, from each storage, with two kinds of keys, three times each",
+    "label_memory": "the same of 1,000,000 and of 4,000,000 predictions, from Parquet",
     "starts": "commands on a small store, five times each",
 }
 
@@ -86,9 +100,15 @@ def _alone(runs: Runs) -> list[dict[str, Any]]:
         _at_most("10,000 features, MB", best(runs, "wide", 0, "peak_mb"), 1000),
         *(_at_most(f"by a segment column of {n} values ÷ without", _detail(runs, "segments", f"by_{n}"), limit)
           for n, limit in ((5, 2.0), (20, 2.0))),
-        *(_at_most(f"labels from {name}: ours ÷ bare read", _detail(runs, "labels", f"{name.lower()}_ratio"), limit)
-          for name, limit in (("Parquet", 2.5), ("SQLite", 2.5), ("PostgreSQL", 2.5))),
+        *(_at_most(f"labels from {name}, keys {keys}: ours ÷ bare read",
+                   _detail(runs, "labels", f"{name.lower()}{ending}_ours_ratio"), 2.5)
+          for name in ("Parquet", "SQLite", "PostgreSQL") for ending, keys in KEYS.items()),
+        *(_at_most(f"labels from {name}, keys {keys}: seeing that {what} ÷ bare read",
+                   _detail(runs, "labels", f"{name.lower()}{ending}_{how}_ratio"), limit)
+          for name in ("Parquet", "SQLite", "PostgreSQL") for ending, keys in KEYS.items()
+          for how, what, limit in (("unchanged", "none landed", 1.0), ("landed", "100 landed", 1.5))),
         _at_most("labels, MB", best(runs, "labels", 0, "peak_mb"), 1000),
+        _at_most("labels, MB of 4,000,000 predictions", _detail(runs, "label_memory", "peak_4000000"), 1000),
         _at_most("2,000 windows: memory of the last ÷ the 200th", _detail(runs, "daemon", "growth"), 1.05),
         _at_most("daemon that found nothing to do, MB", _detail(runs, "idle", "empty_mb"), 150),
         _at_most("daemon at rest after five windows, MB", _detail(runs, "idle", "worked_mb"), 150),

@@ -438,7 +438,7 @@ class Database:
         Where spans as the column tells time overlap, each is asked for by itself.
         """
         ends = [end for span in spans for end in times.bounds(span)]
-        if not _in_order(ends):
+        if len(spans) == 1 or not _in_order(ends):
             return [self.aggregate(replace(scan, span=span), time=time) for span in spans]
         told: list[Extent] = []
         for at in range(0, len(spans), _SPANS_AT_ONCE):
