@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.data import CHUNK, SEED, write_database, write_parquet
 from benchmarks.table import KEYS
+from monitor import label_counting
 from monitor import labels as late
 from monitor.config import ModelConfig, SourceConfig
 from monitor.models import Job, Window
@@ -66,7 +67,7 @@ def labels(folder: Path, *, rows: int = 1_000_000, postgres: str = "") -> Run:
             for ending in KEYS:
                 asked: dict[str, Callable[[], object]] = {
                     "bare": partial(bare, ending),
-                    "ours": partial(_counted, config, ending, rows=rows),
+                    "ours": _count(config, ending, rows=rows),
                     "unchanged": _look(config, ending, landed=0),
                     "landed": _look(config, ending, landed=LANDED_SINCE),
                 }
@@ -80,7 +81,7 @@ def labels(folder: Path, *, rows: int = 1_000_000, postgres: str = "") -> Run:
                 for what in ("ours", "unchanged", "landed"):
                     told[f"{name}{ending}_{what}_ratio"] = best[what] / best["bare"]
                 told[f"{name}{ending}_ours_cpu_ratio"] = cpu["ours"] / cpu["bare"]
-        told["n_labelled"] = _counted(places["parquet"][0], "", rows=rows)
+        told["n_labelled"] = _count(places["parquet"][0], "", rows=rows)()
         return told
 
     return run
@@ -108,7 +109,7 @@ def label_memory(folder: Path, *, sizes: Sequence[int] = (1_000_000, 4_000_000))
 def _peak_of(config: dict[str, Any], rows: int) -> float:
     from benchmarks.jobs import peak_mb
 
-    _counted(config, "", rows=rows)
+    _count(config, "", rows=rows)()
     return peak_mb()
 
 
@@ -116,17 +117,20 @@ def _window() -> Window:
     return Window(DAY, DAY + timedelta(days=1))
 
 
-def _counted(config: dict[str, Any], ending: str, *, rows: int) -> int:
-    """Count the window's labels; gives how many there are."""
+def _count(config: dict[str, Any], ending: str, *, rows: int) -> Callable[[], int]:
+    """Count the window's labels, of a source that is open and whose columns are known; gives how many there are."""
     model, window = model_of(ending), _window()
     source = open_source("labels", SourceConfig.model_validate(config), zone="UTC")
-    grid = late.grid_of(model, None, window)
-    counted = late.count_window(source, model, source.roles(model), window, baseline=None, now=NOW, grid=grid)
-    source.close()
-    scores = counted.scores[None]
-    if scores.n != rows:
-        raise RuntimeError(f"{rows:,} predictions were written, and {scores.n:,} counted")
-    return scores.n_labelled
+    roles, grid = source.roles(model), label_counting.grid_of(model, None, window)
+
+    def count() -> int:
+        counted = late.count_window(source, model, roles, window, baseline=None, now=NOW, grid=grid)
+        scores = counted.scores[None]
+        if scores.n != rows:
+            raise RuntimeError(f"{rows:,} predictions were written, and {scores.n:,} counted")
+        return scores.n_labelled
+
+    return count
 
 
 def _look(config: dict[str, Any], ending: str, *, landed: int) -> Callable[[], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -218,9 +219,15 @@ class Folder:
     def aggregate(self, scan: Scan, *, time: str) -> Extent:
         dataset = self._dataset(scan.relation)
         told: Extent = (0, None, None)
-        condition = self._filter(scan, dataset.schema)
-        for batch in self._raw(dataset, {"v": time}, condition, bounds=_all_bounds(scan)):
-            told = _joint(told, normal.storage(batch.column("v")))
+        condition, bounds = self._filter(scan, dataset.schema), _all_bounds(scan)
+        with self._errors():
+            for part in row_groups.parts(dataset, condition):
+                known = part.extent(time) if _is_told(dataset.schema.field(time).type) and part.covers(bounds) else None
+                if known is not None:
+                    told = _together(told, known)
+                    continue
+                for batch in row_groups.rows_of(part, dataset.schema, {"v": time}, condition, bounds=bounds):
+                    told = _joint(told, normal.storage(batch.column("v")))
         return told
 
     def aggregate_each(self, scan: Scan, spans: Sequence[Span], *, time: str) -> list[Extent]:
@@ -229,19 +236,30 @@ class Folder:
             return [each for span in spans for each in self.aggregate_each(scan, [span], time=time)]
         form = spans[0].time
         dataset, whole = self._dataset(scan.relation), replace(scan, span=Span(form, spans[0].start, spans[-1].end))
-        told: list[Extent] = [(0, None, None)] * len(spans)
         columns, condition = {"v": time, "t": form.column}, self._filter(whole, dataset.schema)
+        alone = [_all_bounds(replace(scan, span=span)) for span in spans]
+        plain = form.form == "aware" and _is_told(dataset.schema.field(time).type)
         starts, ends = (pa.array(at, times.UTC_US).cast(pa.int64()).to_numpy()
                         for at in ([span.start for span in spans], [span.end for span in spans]))  # fmt: skip
-        for batch in self._raw(dataset, columns, condition, bounds=_all_bounds(whole)):
-            moments = times.to_utc(normal.storage(batch.column("t")), form)
-            kept = moments.is_valid()
-            when = moments.filter(kept).cast(pa.int64()).to_numpy()
-            values = normal.storage(batch.column("v")).filter(kept)
-            place = np.searchsorted(starts, when, side="right") - 1
-            inside = (place >= 0) & (when < ends[place])
-            for at in np.unique(place[inside]).tolist():
-                told[at] = _joint(told[at], values.filter(pa.array(inside & (place == at))))
+        told: list[Extent] = [(0, None, None)] * len(spans)
+        with self._errors():
+            for part in row_groups.parts(dataset, condition):
+                first = (part.extent(form.column) or (0, None, None))[1] if plain else None
+                whose = -1 if first is None else bisect([span.start for span in spans], first) - 1
+                known = part.extent(time) if whose >= 0 and part.covers(alone[whose]) else None
+                if known is not None:
+                    told[whose] = _together(told[whose], known)
+                    continue
+                rows = row_groups.rows_of(part, dataset.schema, columns, condition, bounds=_all_bounds(whole))
+                for batch in rows:
+                    moments = times.to_utc(normal.storage(batch.column("t")), form)
+                    kept = moments.is_valid()
+                    when = moments.filter(kept).cast(pa.int64()).to_numpy()
+                    values = normal.storage(batch.column("v")).filter(kept)
+                    place = np.searchsorted(starts, when, side="right") - 1
+                    inside = (place >= 0) & (when < ends[place])
+                    for at in np.unique(place[inside]).tolist():
+                        told[at] = _joint(told[at], values.filter(pa.array(inside & (place == at))))
         return told
 
     def duplicates(self, scan: Scan, key: Sequence[str]) -> int:
@@ -276,14 +294,20 @@ class Folder:
         """Nothing stays open between reads."""
 
 
+def _is_told(kind: pa.DataType) -> bool:
+    """Whether statistics of such a column give the values that the column would: whole numbers, and times of day."""
+    return pa.types.is_integer(kind) or (pa.types.is_timestamp(kind) and kind.unit in ("ms", "us"))
+
+
 def _joint(told: Extent, values: pa.Array) -> Extent:
     """What is known of some values, and what of further ones, together."""
-    count, low, high = told
     found = pc.min_max(values).as_py()
-    if found["min"] is not None:
-        low = found["min"] if low is None else min(low, found["min"])
-        high = found["max"] if high is None else max(high, found["max"])
-    return count + len(values) - values.null_count, low, high
+    return _together(told, (len(values) - values.null_count, found["min"], found["max"]))
+
+
+def _together(one: Extent, other: Extent) -> Extent:
+    ends = [[extent[at] for extent in (one, other) if extent[at] is not None] for at in (1, 2)]
+    return one[0] + other[0], min(ends[0], default=None), max(ends[1], default=None)
 
 
 def one_file(path: Path) -> tuple[Folder, Relation]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 from monitor.memory import release
 from monitor.sources import keys
 from monitor.sources.batches import batch_rows
-from monitor.sources.shapes import Scan
+from monitor.sources.shapes import Extent, Scan
 
 _SLAB = 500
 _NARROW = 16
@@ -54,26 +55,61 @@ def stream(
         What ``condition`` says, where that is between what columns lie: row groups that lie within are read unfiltered,
         which saves copying every column.  ``None``: it says more.
     """
-    fields = {name: ds.field(column) for name, column in columns.items()}
+    for part in parts(dataset, condition):
+        yield from rows_of(part, dataset.schema, columns, condition, bounds=bounds)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A row group, or a file that has none; ``n_rows`` is ``None`` where it does not say how many it has."""
+
+    fragment: ds.Fragment
+    n_rows: int | None
+
+    def covers(self, bounds: Sequence[Bounds] | None) -> bool:
+        """Whether statistics prove that every row lies within all bounds; in doubt, no."""
+        return bounds is not None and self.n_rows is not None and all(_covers(each, self.fragment) for each in bounds)
+
+    def extent(self, column: str) -> Extent | None:
+        """How many values a column of whole numbers or times has, the least and the greatest, as statistics tell it."""
+        told = _statistics(self.fragment, column) if self.n_rows is not None else None
+        if told is None or not told.has_null_count:
+            return None
+        if not told.has_min_max:
+            return (0, None, None) if told.null_count == self.n_rows else None
+        return told.num_values, told.min, told.max
+
+
+def parts(dataset: ds.Dataset, condition: Any) -> Iterator[Part]:
+    """The row groups, file by file, in which rows may pass ``condition``."""
     for fragment in dataset.get_fragments(filter=condition):
         for part, n_rows in _parts(fragment, condition, dataset.schema):
-            if n_rows is not None and len(columns) > WIDE and n_rows * len(columns) <= _HELD_VALUES:
-                yield from _wide_rows(part, fields, condition, dataset.schema, n_rows=n_rows)
-                release()
-                continue
-            covered = bounds is not None and n_rows is not None and all(_covers(each, part) for each in bounds)
-            if covered and _is_plain(columns) and part.physical_schema.equals(dataset.schema):
-                yield from _as_it_is(part, columns, n_rows=n_rows)
-                continue
-            yield from part.to_batches(
-                schema=dataset.schema,
-                columns=fields,
-                filter=None if covered else condition,
-                batch_size=batch_rows(len(columns), n_rows),
-                batch_readahead=1,
-                fragment_readahead=1,
-                fragment_scan_options=_OPTIONS if isinstance(part, ds.ParquetFileFragment) else None,
-            )
+            yield Part(part, n_rows)
+
+
+def rows_of(
+    part: Part, schema: pa.Schema, columns: Mapping[str, str], condition: Any, *, bounds: Sequence[Bounds] | None
+) -> Iterator[pa.RecordBatch]:
+    """The rows of one row group that pass ``condition``; see :func:`stream`."""
+    fields = {name: ds.field(column) for name, column in columns.items()}
+    fragment, n_rows = part.fragment, part.n_rows
+    if n_rows is not None and len(columns) > WIDE and n_rows * len(columns) <= _HELD_VALUES:
+        yield from _wide_rows(fragment, fields, condition, schema, n_rows=n_rows)
+        release()
+        return
+    covered = part.covers(bounds)
+    if covered and _is_plain(columns) and fragment.physical_schema.equals(schema):
+        yield from _as_it_is(fragment, columns, n_rows=n_rows)
+        return
+    yield from fragment.to_batches(
+        schema=schema,
+        columns=fields,
+        filter=None if covered else condition,
+        batch_size=batch_rows(len(columns), n_rows),
+        batch_readahead=1,
+        fragment_readahead=1,
+        fragment_scan_options=_OPTIONS if isinstance(fragment, ds.ParquetFileFragment) else None,
+    )
 
 
 def _is_plain(columns: Mapping[str, str]) -> bool:
@@ -150,11 +186,7 @@ def _parts(fragment: ds.Fragment, condition: Any, schema: pa.Schema) -> Iterator
 def _covers(bounds: Bounds, part: ds.ParquetFileFragment) -> bool:
     """Whether the statistics prove that every row has a value, and one within the bounds; in doubt, no."""
     name, low, high = bounds
-    group = part.metadata.row_group(part.row_groups[0].id)
-    place = part.metadata.schema.to_arrow_schema().get_field_index(name)
-    if place < 0 or group.num_columns != len(part.physical_schema):  # nested columns: places do not line up
-        return False
-    told = group.column(place).statistics
+    told = _statistics(part, name)
     if told is None or not told.has_min_max or told.null_count != 0:
         return False
     first, last = told.min, told.max
@@ -164,3 +196,12 @@ def _covers(bounds: Bounds, part: ds.ParquetFileFragment) -> bool:
         return (low is None or bool(first >= low)) and (high is None or bool(last < high))
     except TypeError:
         return False
+
+
+def _statistics(part: ds.ParquetFileFragment, name: str) -> Any:
+    """What a row group says of a column; ``None`` where it says nothing, or not certainly of this one."""
+    group = part.metadata.row_group(part.row_groups[0].id)
+    place = part.metadata.schema.to_arrow_schema().get_field_index(name)
+    if place < 0 or group.num_columns != len(part.physical_schema):  # nested columns: places do not line up
+        return None
+    return group.column(place).statistics
