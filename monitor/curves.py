@@ -35,3 +35,15 @@ def has_no_limit(result: Result) -> bool:
     """Whether nothing was asked of a number: its verdict ``ok`` is then no praise, and is not shown as one."""
     unasked = result.threshold is None and result.verdict is Verdict.OK
     return unasked and result.check not in (Check.QUALITY, Check.SKEW)
+
+
+_REASONS = {
+    "not_identifiable": "of one class hardly any labels can have landed",
+    "no_delay_law": "earlier windows have not shown yet when labels land",
+    "too_few_labels": "too few labels",
+}
+
+
+def plainly(reason: str) -> str:
+    """Why there is no value, in words: some reasons are names, such as ``no_labels``."""
+    return _REASONS.get(reason, reason if " " in reason else reason.replace("_", " "))

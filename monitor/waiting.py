@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from monitor.incidents import SeriesKey, is_about_labels, members, move, verdicts_of
+from monitor.curves import plainly
+from monitor.incidents import SeriesKey, alarms_of, is_about_labels, members, move, verdicts_of
+from monitor.messages import metric_word
 from monitor.models import DECISION, Check, Incident, IncidentState, Result, SeriesState, Window
 
 MOST = 3
@@ -73,6 +75,7 @@ def waits_for(incident: Incident, results: Iterable[Result], *, recover: int) ->
             by_window.setdefault(result.window, []).append(result)
     states = {key: SeriesState(incident.model, *key) for key in members(incident)}
     silent: dict[SeriesKey, tuple[datetime, str]] = {}
+    alarmed = {alarm[1:] for alarm in alarms_of(incident)}
     for window, found in sorted(by_window.items()):
         verdicts = verdicts_of(found, under=[incident])
         for key, state in states.items():
@@ -81,18 +84,23 @@ def waits_for(incident: Incident, results: Iterable[Result], *, recover: int) ->
                 states[key] = move(state, verdict, window)
                 silent.pop(key, None)
             else:
-                silent.setdefault(key, (window.start, _reason(key, found)))
+                silent.setdefault(key, (window.start, _reason(key, found, alarmed)))
     missing = [(key, state) for key, state in states.items() if state.good < recover]
     missing.sort(key=lambda pair: pair[0][2] is not None)
     parts = [Part(_name(key), state.good, *silent.get(key, (None, ""))) for key, state in missing]
     return Waiting(incident.last_window, recover, parts, comes_again)
 
 
-def _reason(key: SeriesKey, found: Iterable[Result]) -> str:
+def _reason(key: SeriesKey, found: Iterable[Result], alarmed: Collection[tuple[str | None, str | None, str]]) -> str:
+    """Why a series is silent: of what has alerted in it rather than of other metrics."""
     own = [r for r in found if (r.check, r.feature, r.segment) == key and r.detail.get("reason")]
-    own.sort(key=lambda r: (not r.detail.get("decides"), r.kind == "estimated"))
-    reason = str(own[0].detail["reason"]) if own else ""
-    return reason if " " in reason else reason.replace("_", " ")
+    own = [r for r in own if not r.verdict.decides] or own
+    own.sort(key=lambda r: ((*key[1:], r.metric) not in alarmed, not r.detail.get("decides"), r.kind == "estimated"))
+    if not own:
+        return ""
+    several = len({alarm for alarm in alarmed if alarm[:2] == key[1:]}) > 1
+    reason = plainly(str(own[0].detail["reason"]))
+    return f"{metric_word(own[0].metric)}: {reason}" if several else reason
 
 
 def _name(key: SeriesKey) -> str:

@@ -114,6 +114,11 @@ def test_of_equal_effects_the_more_important_feature_comes_first() -> None:
     assert [finding.name for finding in ranked.findings] == ["income", "amount", "age"]
 
 
+def test_no_cause_is_named_where_none_can_be_told() -> None:
+    unclear = replace(DRIFT, cause="cannot_tell", cause_confidence=0.0)
+    assert "Likely cause" not in message_of((Transition.OPENED, unclear)).facts
+
+
 def test_cause_confidence_advice_and_certainty_are_told() -> None:
     known = replace(
         DRIFT, cause="pipeline_bug", cause_confidence=0.8, detail=DRIFT.detail | {"advice": "Check the job."}

@@ -547,3 +547,19 @@ def test_an_early_sample_of_a_segment_is_said_to_be_no_fair_one(tmp_path: Path) 
     assert "on early labels, not a fair sample: ROC-AUC 0.900" in text
     assert "no corrected value: of one class hardly any labels can have landed" in text
     assert "not identifiable" not in text
+
+
+def test_a_window_without_rows_is_not_green_whatever_its_labels_say(tmp_path: Path) -> None:
+    store, config = world(windows=8, shifted=0)
+    store.rows = [replace(r, state=RunState.NO_DATA, n_rows=0) if r.window == day(7) else r for r in store.rows]
+    store.found = [r for r in store.found if r.window != day(7)]
+    silent = Result("fraud", Check.QUALITY, "n_rows", day(7), 0.0, Verdict.NO_DATA)
+    late = replace(silent, metric="label_outage", feature="__labels__", value=0.1, verdict=Verdict.OK)
+    store.found += [silent, late]
+    build_site(store, config, now=NOW, out=tmp_path)
+    page = (tmp_path / "fraud" / "index.html").read_text()
+    assert 'class="say no_data"' in page
+    assert "no rows arrived in this window" in words(page)
+    store.found.append(replace(late, value=9.0, verdict=Verdict.ALERT))
+    build_site(store, config, now=NOW, out=tmp_path)
+    assert 'class="say alert"' in (tmp_path / "fraud" / "index.html").read_text()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from monitor.cli import showing
-from monitor.cli.reading import _curves_shown
-from monitor.models import Check, Incident, IncidentState, Result, Verdict, Window
+from monitor.cli.reading import _curves_shown, _model_status
+from monitor.config import Config
+from monitor.models import Check, Incident, IncidentState, Job, Result, RunState, Verdict, Window, WindowRow
 
 
 def test_history_shows_one_curve_a_window_and_no_tick_where_nothing_is_asked(
@@ -46,3 +48,22 @@ def test_an_incident_that_began_before_its_first_bad_window_says_both(capsys: py
     assert "began between 2026-02-14 and 2026-02-15 (more than 99 % sure), first bad window 2026-02-15" in text
     showing.show_incident(replace(drift, onset=second), Console(width=200))
     assert "began" not in capsys.readouterr().out
+
+
+def test_a_newest_window_without_rows_is_not_ok_whatever_its_labels_say() -> None:
+    window = Window(datetime(2026, 2, 1, tzinfo=UTC), datetime(2026, 2, 2, tzinfo=UTC))
+    late = Result("m", Check.QUALITY, "label_outage", window, 0.1, Verdict.OK, feature="__labels__")
+
+    def verdict(*found: Result) -> object:
+        store = SimpleNamespace(
+            windows=lambda name: [WindowRow(name, Job.INPUTS, window, RunState.NO_DATA, n_rows=0)],
+            results=lambda name, **_: list(found),
+            incidents=lambda name, states: [],
+        )
+        config = Config.model_validate(
+            {"sources": {"main": "sqlite:///x.db"}, "models": {"m": {"table": "t", "time": "at"}}}
+        )
+        return _model_status(SimpleNamespace(store=store, config=config), "m")["verdict"]  # type: ignore[arg-type]
+
+    assert verdict(late) == "no_data"
+    assert verdict(late, replace(late, verdict=Verdict.ALERT)) == "alert"

@@ -182,7 +182,8 @@ def _lane(incident: Incident, results: Sequence[Result], ranks: Mapping[str, flo
 def _facts(ordered: Sequence[Change], results: Sequence[Result], importance_word: str) -> dict[str, str]:
     facts: dict[str, str] = {}
     incidents = [incident for _, incident in ordered]
-    causes = dict.fromkeys(_cause(i) for i in incidents if i.cause and i.state is IncidentState.OPEN)
+    named = [i for i in incidents if i.cause not in (None, "cannot_tell") and i.state is IncidentState.OPEN]
+    causes = dict.fromkeys(_cause(i) for i in named)
     if causes:
         facts["Likely cause"] = "; ".join(causes)
     firing = [i for i in incidents if i.state is IncidentState.OPEN]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from monitor.curves import plainly
 from monitor.models import Check, Result
 from monitor.reports.reading import Facts
 from monitor.reports.text import count, metric_value, number
@@ -57,7 +58,7 @@ def outcomes(facts: Facts) -> Outcomes | None:
 
 def _curve(told: Mapping[str, Any]) -> str:
     if "tables_reason" in told:
-        reason = _REASONS.get(told["tables_reason"], str(told["tables_reason"]).replace("_", " "))
+        reason = plainly(str(told["tables_reason"]))
         return f"What other thresholds would have given, and what scores promised, cannot be told yet: {reason}."
     return _CURVES.get(str(told.get("tables_of")), "")
 
@@ -74,12 +75,6 @@ def _odd(told: Mapping[str, Any]) -> list[str]:
     if told.get("without_prediction"):
         found = [each.replace("asked for", f"asked for, of {count(told['looked_up'])} looked up") for each in found]
     return found
-
-
-_REASONS = {
-    "not_identifiable": "of one class hardly any labels can have landed",
-    "no_delay_law": "earlier windows have not shown yet when labels land",
-}
 
 
 TABLES = (

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from detectors.display import histogram, what_changed
 from detectors.profiles import ColumnProfile, ProfileError
-from monitor.curves import KINDS, curve_shown, has_no_limit, is_early_sample
+from monitor.curves import KINDS, curve_shown, has_no_limit, is_early_sample, plainly
 from monitor.messages.naming import Split, split_of
 from monitor.models import SCORE, Baseline, Check, Incident, IncidentState, Result, RunState, Verdict, Window
 from monitor.reports import svg
@@ -547,7 +547,7 @@ def _interval(result: Result) -> str:
 
 def _reason(result: Result) -> str:
     """Why, in words: some reasons are names, such as ``no_labels``."""
-    return _plainly(str(result.detail.get("reason") or ""))
+    return plainly(str(result.detail.get("reason") or ""))
 
 
 def lines(facts: Facts, check: Check, *, only_bad: bool = False) -> list[Line]:
@@ -649,19 +649,8 @@ def _segment_performance(found: Sequence[Result]) -> str:
         told += f", {percent(shown.label_coverage)} labelled"
     refused = of_kind.get("corrected")
     if refused is not None and refused.value is None and refused.detail.get("reason"):
-        told += f"; no corrected value: {_plainly(str(refused.detail['reason']))}"
+        told += f"; no corrected value: {plainly(str(refused.detail['reason']))}"
     return told
-
-
-_REASONS = {
-    "not_identifiable": "of one class hardly any labels can have landed",
-    "no_delay_law": "earlier windows have not shown yet when labels land",
-    "too_few_labels": "too few labels",
-}
-
-
-def _plainly(reason: str) -> str:
-    return _REASONS.get(reason, reason if " " in reason else reason.replace("_", " "))
 
 
 def performance_words(facts: Facts) -> str:
