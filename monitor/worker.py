@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -70,11 +71,21 @@ class Lane:
             self.thread.join(seconds)
 
 
+class Onlooker(Protocol):
+    """A person at the terminal, who is told what is done as it is done; nothing depends on it."""
+
+    def started(self, service: Service) -> None: ...
+
+    def done(self, service: Service, claim: Claim) -> None: ...
+
+    def ended(self) -> None: ...
+
+
 class Worker:
     """One process that plans, works, delivers and draws until it is told to stop."""
 
-    def __init__(self, config: Config, path: Path) -> None:
-        self.config, self.path = config, path
+    def __init__(self, config: Config, path: Path, onlooker: Onlooker | None = None) -> None:
+        self.config, self.path, self._onlooker = config, path, onlooker
         self._legacy = renewal.inherited()
         self.name = self._legacy.name if self._legacy else new_worker_name()
         self.renewing = False
@@ -134,6 +145,9 @@ class Worker:
             alerting.close_removed(self.service, self._removed_meanwhile())
         if self._legacy is None:
             log.info("worker_started", worker=self.name)
+            if self._onlooker is not None:
+                with _contained("tell"):
+                    self._onlooker.started(self.service)
         else:
             log.info("worker_renewed", worker=self.name, before=_mb(self._legacy.memory), after=_mb(renewal.resident()))
         clock.start()
@@ -159,6 +173,8 @@ class Worker:
             if code == RENEW and not self.renewing:
                 code = 0
             log.info("worker_stopped", worker=self.name, code=code)
+            if self._onlooker is not None and code != RENEW:
+                self._onlooker.ended()
         return code
 
     def legacy(self) -> renewal.Legacy:
@@ -240,8 +256,11 @@ class Worker:
         def ended() -> bool:
             return self.stopping.is_set() or service is not self._service
 
-        def after(_: Claim) -> None:
+        def after(claim: Claim) -> None:
             self._dirty.set()
+            if self._onlooker is not None:
+                with _contained("tell", model=claim.model):
+                    self._onlooker.done(service, claim)
 
         for name in models:
             if ended():
@@ -429,10 +448,10 @@ class Worker:
         os._exit(0)
 
 
-def work(config: Config, path: Path, *, max_ticks: int | None = None) -> int:
+def work(config: Config, path: Path, *, max_ticks: int | None = None, onlooker: Onlooker | None = None) -> int:
     """Run a worker until it is told to stop, and start the process anew whenever it wants that; give the exit code."""
     while True:
-        worker = Worker(config, path)
+        worker = Worker(config, path, onlooker)
         code = worker.run(max_ticks=max_ticks)
         if code != RENEW:
             return code

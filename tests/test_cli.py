@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -492,6 +495,28 @@ def test_a_run_tells_what_it_found_and_sent(finished: Path) -> None:
     assert (run["errors"], run["undelivered"], run["worst"]) == ([], 0, "alert")
     assert run["sent"] > 0
     assert sum(run["models"][0]["verdicts"].values()) == run["models"][0]["windows"] == 6
+
+
+def test_a_worker_says_in_a_terminal_what_it_watches_and_each_window(fresh: Path) -> None:
+    with (fresh / "config.yaml").open("a") as config:
+        config.write("worker: {metrics: null}\nreports: {evidently: never}\n")
+    words = [sys.executable, "-m", "monitor", "worker", "--max-ticks", "1"]
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as screen:
+        process = subprocess.Popen(words, stderr=theirs, stdout=subprocess.DEVNULL)
+        os.close(theirs)
+        told = b""
+        with suppress(OSError):  # Linux: the other end is closed
+            while part := screen.read(1000):
+                told += part
+        assert process.wait(60) == 0
+    lines = told.decode().splitlines()
+    assert lines[0].startswith("worker: watches 1 model, ")
+    assert re.fullmatch(r"  churn: next window due 20\d\d-\d\d-\d\d \d\d:\d\dZ", lines[1])
+    windows = [line for line in lines if "churn inputs of 20" in line]
+    assert windows
+    assert all(re.search(r", \? cannot tell, 0 rows, \w", line) for line in windows), windows
+    assert lines[-1] == "worker: stopped"
 
 
 def test_a_second_run_has_nothing_to_do(folder: Path) -> None:

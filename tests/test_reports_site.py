@@ -531,6 +531,7 @@ def test_an_estimate_that_nothing_is_wrong_is_not_shown_as_ok(tmp_path: Path) ->
     page = (tmp_path / "fraud" / "2026-10-08.html").read_text()
     tile = words(re.search(r'<span class="t">Performance</span>.*?</div>', page, re.DOTALL)[0])  # type: ignore[index]
     assert "estimated ROC-AUC" in tile
+    assert "blind to a changed rule" in tile
     assert "✓" not in tile
     assert "blind to a rule that has changed" in words(page)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -271,15 +272,20 @@ def worker(
     config: ConfigOption = None,
     max_ticks: Annotated[int | None, typer.Option(help="Stop after so many ticks.", min=1, show_default=False)] = None,
 ) -> None:
-    """The daemon: plan, work, deliver and draw until told to stop."""
+    """The daemon: plan, work, deliver and draw until told to stop.
+
+    In a terminal it says what it watches, and a line for each window; elsewhere there is only the log.
+    """
     from monitor.cli.common import config_path, read_config, start_logging
+    from monitor.cli.watching import Watching
     from monitor.store import StoreError
     from monitor.worker import work
 
     loaded = read_config(config)
     start_logging(loaded)
     try:
-        code = work(loaded, config_path(config), max_ticks=max_ticks)
+        onlooker = Watching(stderr()) if sys.stderr.isatty() else None
+        code = work(loaded, config_path(config), max_ticks=max_ticks, onlooker=onlooker)
     except StoreError as error:
         fail(f"store: {error}")
     if code:

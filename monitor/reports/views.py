@@ -314,9 +314,11 @@ def _performance_card(model: ModelFacts, facts: Facts, zone: ZoneInfo) -> Card |
     # That nothing is estimated to be wrong is no word that all is well: a changed rule is invisible to it.
     hopeful = verdict is Verdict.OK and (result.kind == "estimated" or has_no_limit(result))
     where = "" if other.window == facts.window else f", {brief(other.window, zone)} window"
+    about = f"{_kind_words(result)}{_lowered(metric_words(result.metric))}{_in_segment(result)}{where}"
+    blind = ", blind to a changed rule" if result.kind == "estimated" else ""
     return Card(
         metric_value(result.metric, result.value) + _plus_minus(result),
-        f"{_kind_words(result)}{_lowered(metric_words(result.metric))}{_in_segment(result)}{where}{_labels_words(result)}",
+        f"{about}{_labels_words(result)}{blind}",
         None if hopeful else verdict,
         "Performance",
     )
