@@ -310,10 +310,12 @@ class LatestLabels:
             mine = np.flatnonzero(places >= 0)
             places, labels, landed = places[mine], labels.take(pa.array(mine)), landed.take(pa.array(mine))
         self.n_known += len(places)
+        if self._once is not None:
+            if self._once.take_in(places, labels, landed):
+                return
+            self._waiting, self._n_waiting, self._once = [self._once.held()], self._once.n, None
         self._waiting.append((places, labels, landed))
         self._n_waiting += len(places)
-        if self._once is not None and not self._once.take_in(places, labels, landed):
-            self._once = None
         if self._n_waiting > max(_SETTLE_FROM, 2 * len(self._differ)):
             self._settle()
 
@@ -400,11 +402,11 @@ class _Once:
         self._state = np.zeros(n + 1, np.uint8)
         """0 where there is no label, else 2 and, of a true one, 1 more; the last place is that of no key."""
         self._landed = np.zeros(n + 1, np.int64)
-        self._n = 0
+        self.n = 0
 
     def take_in(self, places: npt.NDArray[np.int64], labels: pa.Array, landed: pa.Array) -> bool:
-        """Whether it is still so; else what is here is of no use any more."""
-        if landed.null_count:
+        """Whether it is still so; else these are left out."""
+        if landed.null_count or self._state.take(places).any():
             return False
         told = labels.to_numpy(zero_copy_only=False).view(np.uint8) | np.uint8(2)
         when = landed.cast(pa.int64()).to_numpy()
@@ -412,8 +414,17 @@ class _Once:
             some = places[at : at + keys.BLOCK]
             self._state[some] = told[at : at + keys.BLOCK]
             self._landed[some] = when[at : at + keys.BLOCK]
-        self._n += len(places)
-        return int(np.count_nonzero(self._state)) == self._n
+        if int(np.count_nonzero(self._state)) < self.n + len(places):  # some come twice in these
+            self._state[places] = 0
+            return False
+        self.n += len(places)
+        return True
+
+    def held(self) -> tuple[npt.NDArray[np.int64], pa.Array, pa.Array]:
+        """The places that have a label, what it says, and when it landed."""
+        places = np.flatnonzero(self._state)
+        landed = pa.array(self._landed[places]).cast(times.UTC_US)
+        return places, pa.array((self._state[places] & 1).astype(bool)), landed
 
     def of(self, rows: npt.NDArray[np.int64] | slice) -> tuple[pa.Array, pa.Array]:
         """The labels at these places, -1 being none, and when they landed; Arrow's own gathering is much slower."""
