@@ -125,3 +125,53 @@ def test_validate_names_the_line_and_fails_where_no_metric_would_mean_anything(t
     assert answer.exit_code == 0, answer.output
     [model] = json.loads(answer.stdout)["models"]
     assert [each["broken"] for each in model["label_remarks"]] == [False]
+
+
+APART = """\
+sources: {{main: "sqlite:///{folder}/log.db"}}
+models:
+  loans:
+    table: log
+    time: at
+    key: id
+    score: p
+    threshold: 0.5
+    labels: {{table: outcomes, key: id, label: state, time: settled}}
+"""
+
+
+@pytest.mark.parametrize("one", ["defaulted", 1])
+def test_a_table_that_begins_with_one_class_is_not_taken_for_one_class(tmp_path: Path, one: object) -> None:
+    """Labels lie in the order in which they landed: those of one class may all come first."""
+    with sqlite3.connect(tmp_path / "log.db") as db:
+        db.execute("create table log (id text, at text, p real)")
+        db.execute("create table outcomes (id text, state, settled text)")
+        ids = range(3000)
+        db.executemany("insert into log values (?, '2026-01-01 00:00:00', 0.3)", [(f"r{at}",) for at in ids])
+        rows = [(f"r{at}", (one if at < 2000 else "repaid" if one != 1 else 0), "2026-01-03 00:00:00") for at in ids]
+        db.executemany("insert into outcomes values (?, ?, ?)", rows)
+    path = tmp_path / "config.yaml"
+    path.write_text(APART.format(folder=tmp_path))
+    answer = CliRunner().invoke(app, ["validate", "-c", str(path), "--json"])
+    [model] = json.loads(answer.stdout)["models"]
+    told = [each["message"] for each in model["label_remarks"]]
+    if one == 1:
+        assert (answer.exit_code, told) == (0, []), "both classes are there"
+    else:
+        assert answer.exit_code == 1, answer.output
+        assert "holds 'defaulted' and 'repaid': none is `positive: 1`" in told[0]
+
+
+@pytest.mark.parametrize("written", ["01.03.2026 00:00:56", "03/01/2026 12:00 AM", "noon"])
+def test_times_that_do_not_read_fail_with_an_example_and_what_would_read(tmp_path: Path, written: str) -> None:
+    with sqlite3.connect(tmp_path / "log.db") as db:
+        db.execute("create table log (id text, at text, p real)")
+        db.executemany("insert into log values (?, ?, 0.3)", [(f"r{at}", written) for at in range(200)])
+    path = tmp_path / "config.yaml"
+    path.write_text(APART.replace("    labels:", "#").format(folder=tmp_path))
+    answer = CliRunner().invoke(app, ["validate", "-c", str(path), "--json"])
+    assert answer.exit_code == 1, answer.output
+    found = json.loads(answer.stdout)
+    assert not found["valid"]
+    assert f"column 'at' holds '{written}', which does not read as a time" in found["models"][0]["error"]
+    assert "ISO 8601" in CliRunner().invoke(app, ["validate", "-c", str(path)]).stdout

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from monitor.models import Roles, Window
     from monitor.sources import Source
 
+TIMES = (
+    "What reads: times of the database, ISO 8601 text (2026-03-01, 2026-03-01 06:30:00, 2026-03-01T06:30:00.5+01:00), "
+    "and numbers of s, ms, us or ns since 1970 (`time: {column: NAME, unit: s}`). Other text: a `query:` that casts it"
+)
 ROLES = ("time", "key", "score", "decision", "label", "version", "segments")
 
 
@@ -107,6 +111,9 @@ def _ask(source: Source, name: str, model: ModelConfig, config: Config, *, now: 
     window = _newest_window(model, config, extent, now=now)
     if window is not None:
         told["newest_window"] = _sound(source, spelled_out(model, roles), roles, window, now=now)
+    example = source.unread_time(model) if extent is None else None
+    if example is not None:
+        return told | {"error": f"column {roles.time!r} holds {example!r}, which does not read as a time. {TIMES}"}
     told["label_remarks"] = _label_remarks(source, name, model, roles)
     return told | {"notes": _notes(model, roles, told, now=now)}
 

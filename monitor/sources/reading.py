@@ -52,6 +52,8 @@ from monitor.sources.shapes import (
 from monitor.sources.shaping import Shape, ShapedWork, as_feature, column_of
 from monitor.sources.unmatched import Drawn, Unmatched
 
+_ALWAYS = (datetime(1970, 1, 1, tzinfo=times.UTC), datetime(2100, 1, 1, tzinfo=times.UTC))
+"""The window that is bound to a query which is asked for all of its rows."""
 _TICK = timedelta(microseconds=1)
 _KEY_CHUNK = 500
 
@@ -394,7 +396,11 @@ class Source:
             yield kept, self._labelled(kept, shaped, model, told, window=window, now=now, stream=stream)
 
     def label_values(self, model: ModelConfig) -> tuple[str, tuple[Any, ...]]:
-        """Name the column with the labels, and give what the first rows hold there; missing values are left out."""
+        """Name the column with the labels, and give what the first rows hold there; missing values are left out.
+
+        Where these are all the same the least and the greatest of all rows follow: labels may lie in the order in which
+        they landed, those of one class first.
+        """
         labels = model.labels
         if labels is None:
             return "", ()
@@ -402,7 +408,12 @@ class Source:
         if not own_labels(model):
             source, relation = self._other(labels.source), Relation(table=labels.table, query=labels.query)
         source._check_names([labels.label], relation)
-        return f"column {labels.label!r} of {relation.name}", source._infos(relation)[labels.label].values
+        info = source._infos(relation)[labels.label]
+        ends: tuple[Any, ...] = ()
+        if info.kind in ("text", "numeric") and len({str(value) for value in info.values}) == 1:
+            scan = Scan(relation, {}, window=_ALWAYS)
+            ends = tuple(each for each in source._scanner.aggregate(scan, time=labels.label)[1:] if each is not None)
+        return f"column {labels.label!r} of {relation.name}", (*info.values, *ends)
 
     def values(self, model: ModelConfig, column: str) -> tuple[str, tuple[Any, ...]]:
         """The same for a column of the predictions."""
@@ -859,11 +870,19 @@ class Source:
         """Give the earliest and latest event time, or ``None`` when there are no rows (or none with a time)."""
         relation = _relation(model)
         form = self._form(relation, model.time)
-        always = (datetime(1970, 1, 1, tzinfo=times.UTC), datetime(2100, 1, 1, tzinfo=times.UTC))
-        span = Span(form, *always)
-        _, first, last = self._scanner.aggregate(Scan(relation, {}, span=span, window=always), time=roles.time)
+        span = Span(form, *_ALWAYS)
+        _, first, last = self._scanner.aggregate(Scan(relation, {}, span=span, window=_ALWAYS), time=roles.time)
         moments = times.to_utc(normal.any_column([first, last]), form).to_pylist()
         return (moments[0], moments[1]) if moments[0] is not None and moments[1] is not None else None
+
+    def unread_time(self, model: ModelConfig) -> str | None:
+        """A value of the time column, where none of the first rows reads as a time; ``None`` where one does."""
+        relation = _relation(model)
+        form = self._form(relation, model.time)
+        values = list(self._infos(relation)[form.column].values)
+        if not values or times.to_utc(normal.any_column(values), form).null_count < len(values):
+            return None
+        return str(values[0])
 
     def sample(
         self,
