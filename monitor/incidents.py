@@ -48,6 +48,8 @@ _FIRED = "last_fired"
 """In the ``detail`` of an incident: ``[feature, segment, window]``, the last window in which each series alerted."""
 _METRICS = "metrics"
 """In the ``detail`` of an incident: ``[feature, segment, metric]``, what has alerted in each series."""
+_LEAST = "least_fired"
+"""In the ``detail`` of an incident: ``[feature, segment, metric, value]``, the smallest value that has alerted."""
 _NO_DATA = "no_data"
 _LATE = "labels"
 
@@ -369,21 +371,37 @@ def verdicts_of(results: Iterable[Result], *, under: Iterable[Incident] = ()) ->
     """The worst verdict of each series. ``cannot_tell`` outranks ``ok``: half an answer must not resolve anything.
 
     Nor must the answer to another question: a series of an open incident (``under``) is well only where none of the
-    metrics that have alerted in it is silent.
+    metrics that have alerted in it is silent. It is well, too, where a window is too small to see the limit, but not to
+    see what there was: a small segment would never be well again.
     """
     worst: dict[SeriesKey, Verdict] = {}
     heard: dict[Alarm, bool] = {}
-    for result in results:
+    found, under = list(results), list(under)
+    for result in found:
         key, verdict = (result.check, result.feature, result.segment), _counts_as(result)
         alarm = _alarm(result)
         heard[alarm] = heard.get(alarm, False) or (verdict is not None and verdict.decides)
         if verdict is not None and (key not in worst or verdict.rank > worst[key].rank):
             worst[key] = verdict
+    least = {alarm: value for incident in under for alarm, value in _least_of(incident).items()}
+    for key in {alarm[:3] for alarm in least if worst.get(alarm[:3]) is Verdict.CANNOT_TELL}:
+        undecided = [r for r in found if _alarm(r)[:3] == key and _counts_as(r) is Verdict.CANNOT_TELL]
+        if all(_is_gone(result, least.get(_alarm(result))) for result in undecided):
+            worst[key] = Verdict.OK
+            heard |= dict.fromkeys(map(_alarm, undecided), True)
     for alarm in (alarm for incident in under for alarm in alarms_of(incident)):
         key = alarm[:3]
         if worst.get(key) is Verdict.OK and heard.get(alarm) is False:
             worst[key] = Verdict.CANNOT_TELL
     return worst
+
+
+def _is_gone(result: Result, least: float | None) -> bool:
+    """Whether a window that cannot tell could have shown what has alerted (``least`` of it), and does not."""
+    smallest = result.detail.get("smallest_detectable")
+    if result.p_value is None or result.value is None or result.threshold is None or smallest is None:
+        return False
+    return abs(result.value) < abs(result.threshold) and (least is None or smallest < least)
 
 
 def _counts_as(result: Result) -> Verdict | None:
@@ -501,16 +519,31 @@ def alarms_of(incident: Incident) -> set[Alarm]:
     return {(incident.check, feature, segment, metric) for feature, segment, metric in told}
 
 
-def _alarms(results: Iterable[Result]) -> set[Alarm]:
-    return {_alarm(r) for r in results if _counts_as(r) is Verdict.ALERT}
+def _least_of(incident: Incident) -> dict[Alarm, float]:
+    """The smallest value with which each metric of the incident has alerted."""
+    told = incident.detail.get(_LEAST, [])
+    return {(incident.check, feature, segment, metric): value for feature, segment, metric, value in told}
 
 
-def _with_alarms(incident: Incident, alarms: Iterable[Alarm]) -> Incident:
+def _alarms(results: Iterable[Result]) -> dict[Alarm, float]:
+    """What alerts in this window, and the smallest value with which it does."""
+    found: dict[Alarm, float] = {}
+    for result in results:
+        if _counts_as(result) is Verdict.ALERT:
+            value = abs(result.value or 0.0)
+            found[_alarm(result)] = min(value, found.get(_alarm(result), value))
+    return found
+
+
+def _with_alarms(incident: Incident, alarms: Mapping[Alarm, float]) -> Incident:
     """The incident with what alerts in its series now, beside what has before."""
     inside = set(members(incident))
-    both = alarms_of(incident) | {alarm for alarm in alarms if alarm[:3] in inside}
+    now = {alarm: value for alarm, value in alarms.items() if alarm[:3] in inside}
+    both, least = alarms_of(incident) | now.keys(), _least_of(incident)
+    least |= {alarm: min(value, least.get(alarm, value)) for alarm, value in now.items()}
     told = sorted((list(alarm[1:]) for alarm in both), key=str)
-    return replace(incident, detail=incident.detail | {_METRICS: told})
+    small = sorted(([*alarm[1:], value] for alarm, value in least.items()), key=str)
+    return replace(incident, detail=incident.detail | {_METRICS: told, _LEAST: small})
 
 
 def _effects(results: Iterable[Result]) -> dict[SeriesKey, float]:
@@ -533,7 +566,7 @@ def _grow(
     known: Mapping[SeriesKey, SeriesState],
     seen: Collection[str | None],
     effects: Mapping[SeriesKey, float],
-    alarms: Collection[Alarm],
+    alarms: Mapping[Alarm, float],
     rules: Rules,
     echoes: Mapping[SeriesKey, timedelta],
 ) -> Incident | None:

@@ -266,6 +266,32 @@ def test_a_segment_that_fell_silent_does_not_keep_open_what_is_over(whole: str, 
     assert (world.only.state is IncidentState.RESOLVED) == (told == "done")
 
 
+@pytest.mark.parametrize(
+    ("detectable", "value", "ends"),
+    [
+        pytest.param(0.28, 0.04, True, id="too small for the limit, and not for what there was"),
+        pytest.param(0.50, 0.04, False, id="too small for what there was"),
+        pytest.param(0.28, 0.25, False, id="beyond the limit, and no more than chance"),
+        pytest.param(None, 0.04, False, id="not asked what it could show"),
+    ],
+)
+def test_a_small_segment_is_well_where_it_could_show_what_there_was(
+    detectable: float | None, value: float, ends: bool
+) -> None:
+    world = World()
+    for number in range(3):
+        world.take(number, [result("A", day(number), segment=APP, value=0.4), result("o", day(number), value=0.01)])
+    assert world.only.state is IncidentState.OPEN
+    detail = {} if detectable is None else {"smallest_detectable": detectable}
+    for number in range(3, 6):
+        small = result("u", day(number), segment=APP, value=value, detail=detail)
+        world.take(number, [small, result("o", day(number), value=0.01)])
+    assert (world.only.state is IncidentState.RESOLVED) == ends
+    fresh = World()
+    fresh.take(0, [result("u", day(0), segment=APP, value=value, detail=detail)])
+    assert not any(state.segment == APP for state in fresh.series.values()), "where nothing is open it cannot tell"
+
+
 def test_what_a_silent_segment_had_is_no_part_of_its_next_incident() -> None:
     world = World()
     days_of(world, "AAAoo", "AAAcc")
