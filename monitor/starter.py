@@ -167,7 +167,7 @@ def suggested(columns: Sequence[ColumnLike], beside: Mapping[str, Sequence[Colum
             continue
         rest = [column for column in theirs if column.name != key]
         times = [column for column in rest if column.kind in ("time", "date") or _tells_time(column)]
-        label = _named([column for column in rest if column not in times], _LABEL)
+        label = _named([column for column in rest if column not in times], _LABEL) or _flag(rest, times, columns)
         known = _named(times, _LABEL_TIME) or _only(times)
         where = f"table: {_quoted(table)}, key: {_quoted(key)}"
         shared = sorted(features & names)
@@ -180,6 +180,20 @@ def suggested(columns: Sequence[ColumnLike], beside: Mapping[str, Sequence[Colum
             told = f"{{offline: {{{where}}}}}"
             lines["offline"].append(f"    # skew: {told} # found: it has {key} and {some}, too")
     return lines
+
+
+def _flag(
+    rest: Sequence[ColumnLike], times: Sequence[ColumnLike], predictions: Sequence[ColumnLike]
+) -> tuple[ColumnLike, str] | None:
+    """The only column of yes and no of a table that tells when, and that the predictions do not have."""
+    known = {column.name for column in predictions}
+    flags = [column for column in rest if column.name not in known and column not in times and _yes_or_no(column)]
+    return (flags[0], "yes or no, with a time") if times and len(flags) == 1 else None
+
+
+def _yes_or_no(column: ColumnLike) -> bool:
+    values = {value for value in column.values if value is not None}
+    return bool(values) and (column.kind == "bool" or (column.kind == "numeric" and values <= {0, 1}))
 
 
 def guess(columns: Sequence[ColumnLike]) -> dict[str, tuple[str, str]]:

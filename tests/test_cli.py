@@ -208,6 +208,19 @@ def test_init_suggests_the_tables_beside_it_that_hold_labels_or_offline_values(f
     assert answer.exit_code == 0, answer.output
 
 
+def test_init_suggests_a_table_of_yes_and_no_with_the_same_key_whatever_it_is_called(fresh: Path) -> None:
+    with sqlite3.connect(fresh / "log.db") as log:
+        log.execute("CREATE TABLE outcomes (request_id TEXT, defaulted INTEGER, settled_at TIMESTAMP)")
+        log.execute("INSERT INTO outcomes VALUES ('r00001', 1, '2026-01-03 00:00:00')")
+        log.execute("CREATE TABLE flags (request_id TEXT, vip INTEGER)")
+        log.execute("INSERT INTO flags VALUES ('r00001', 1)")
+    (fresh / "config.yaml").unlink()
+    assert call("init", "--source", "sqlite:///log.db", "--table", "predictions").exit_code == 0
+    text = (fresh / "config.yaml").read_text()
+    assert "    # labels: {table: outcomes, key: request_id, label: defaulted, time: settled_at, delay: 30d}" in text
+    assert "flags" not in text, "it does not tell when"
+
+
 def test_init_finds_features_in_a_json_column(fresh: Path) -> None:
     found = told("init", "--source", "sqlite:///log.db", "--table", "events", "--out", "other.yaml")
     assert found["init"]["guessed"]["json_features"]["column"] == "payload"
