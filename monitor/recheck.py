@@ -40,9 +40,8 @@ def recheck(service: Service, name: str, *, now: datetime) -> int:
 
     model = spelled_out(model, roles)
     for job in schedule.jobs(model, roles):
-        rows = service.store.windows(
-            name, job, start=now - _horizon(model, job, service.config), end=now, states=schedule.RESTATABLE
-        )
+        start = now - _horizon(model, job, service.config) - (MISSED if job is Job.LABELS else timedelta(0))
+        rows = service.store.windows(name, job, start=start, end=now, states=schedule.RESTATABLE)
         young = [row for row in rows if _worth_a_look(row, model, config=service.config, now=now)]
         if not young:
             continue
@@ -183,6 +182,10 @@ def _as_looked(row: WindowRow, tables: Tables, *, now: datetime) -> dict[str, An
 # --- which are looked at -----------------------------------------------------------------------------
 
 
+MISSED = timedelta(days=60)
+"""Windows whose labels matured while nothing ran are looked at as long afterwards."""
+
+
 def _horizon(model: ModelConfig, job: Job, config: Config) -> timedelta:
     """How far back a closed window may still change."""
     delay = schedule.longest_delay(model) if job is Job.LABELS else timedelta(0)
@@ -197,12 +200,17 @@ def _worth_a_look(row: WindowRow, model: ModelConfig, *, config: Config, now: da
     ``labels.horizons`` labels are looked at when a window comes to one of these ages, and at no other.
     """
     last = _looked(row)
+    is_past = row.window.end <= now - _horizon(model, row.job, config)
     if last is None:
-        return True
+        return not is_past
+    if last > now:  # a past moment is replayed beside what is known by now
+        return False
     if row.job is Job.LABELS:
         views = label_tasks.views(model)
         if any(is_mature(v, row.window, now=now) != is_mature(v, row.window, now=last) for v in views):
             return True
+        if is_past:
+            return False
         if views and all(v.labels is not None and v.labels.horizons for v in views):
             ages = [age for v in views if v.labels is not None for age in v.labels.horizons]
             return any(last < row.window.end + age <= now for age in ages)

@@ -212,6 +212,25 @@ def test_rows_that_come_late_open_their_windows(world: World) -> None:
     assert world.opened(LATER) == {world.windows[4]}
 
 
+def test_labels_that_matured_while_nothing_ran_are_taken_in_afterwards_once(world: World) -> None:
+    delay = world.service.model("model").labels.delay  # type: ignore[union-attr]
+    late = START + 8 * DAY + delay + 20 * DAY
+    assert world.opened(late) == set(world.windows)
+    world.run(late)
+    told = world.service.store.results("model", start=START, end=START + 8 * DAY)
+    assert {r.detail["mature"] for r in told if r.kind == "realized"} == {True}
+    assert not world.opened(late + DAY) & set(world.windows)
+
+
+def test_a_past_moment_takes_nothing_back_that_is_known_by_now(world: World) -> None:
+    """`--now` on a store that has moved on: what was judged later stays as it was judged."""
+    delay = world.service.model("model").labels.delay  # type: ignore[union-attr]
+    late = START + 8 * DAY + delay + 5 * DAY
+    world.opened(late)
+    world.run(late)
+    assert not world.opened(START + 9 * DAY) & set(world.windows)
+
+
 @pytest.mark.parametrize("storage", ["sqlite", "parquet"])
 def test_marks_of_many_windows_are_those_of_each_alone(
     tmp_path: Path, storage: str, monkeypatch: pytest.MonkeyPatch
