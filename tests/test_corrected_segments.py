@@ -93,7 +93,7 @@ def test_the_page_shows_which_curve_a_segment_is_on(world: tuple[Path, Service, 
     day = START + (BASELINE + LIVE - 4) * DAY
     page = (folder / "site" / "model" / f"{day:%Y-%m-%d}.html").read_text()
     words = " ".join(re.sub(r"<[^>]+>", " ", page).split())
-    assert re.search(r"plan=slow.{0,80}corrected Precision [\d.]+ % \([\d.]+ % – [\d.]+ %\)", words)
+    assert re.search(r"plan=slow.{0,80}corrected \w+ [\d.]+ % \([\d.]+ % – [\d.]+ %\)", words)
 
 
 def test_the_page_and_explain_say_which_curve_the_tables_are_of(world: tuple[Path, Service, pd.DataFrame]) -> None:

@@ -564,3 +564,20 @@ def test_a_window_without_rows_is_not_green_whatever_its_labels_say(tmp_path: Pa
     store.found.append(replace(late, value=9.0, verdict=Verdict.ALERT))
     build_site(store, config, now=NOW, out=tmp_path)
     assert 'class="say alert"' in (tmp_path / "fraud" / "index.html").read_text()
+
+
+def test_of_a_segment_the_metric_with_a_limit_is_told_before_one_without(tmp_path: Path) -> None:
+    store, config = world(windows=8, shifted=0)
+    store.found = [r for r in store.found if r.check is not Check.PERFORMANCE]
+    [limited] = curves(day(7), ("realized", 0.6, "cannot_tell"), decides="realized")
+    limited = replace(limited, segment="channel=a", n_current=500, label_coverage=1.0)
+    unasked = replace(limited, metric="precision", value=0.31, threshold=None, verdict=Verdict.OK)
+
+    def told(*found: Result) -> str:
+        store.found = [r for r in store.found if r.check is not Check.PERFORMANCE] + list(found)
+        build_site(store, config, now=NOW, out=tmp_path)
+        page = (tmp_path / "fraud" / "2026-10-08.html").read_text()
+        return words(page[page.index('aria-label="Segments"') :].split("</table>")[0])
+
+    assert "ROC-AUC 0.600" in told(unasked, limited)
+    assert re.search(r"Precision 31\.0 % \(.*, no limit", told(unasked))

@@ -631,12 +631,15 @@ def segment_rows(facts: Facts, *, min_rows: int) -> tuple[list[SegmentRow], int]
 def _segment_performance(found: Sequence[Result]) -> str:
     """One metric of a segment: on the curve that decides, else corrected, else on the labels so far, and how many.
 
-    It is the one with the worst verdict, else the first.
+    It is the one with the worst verdict, else the first that has a limit, else the first.
     """
     valued = [r for r in found if r.value is not None]
     if not valued:
         return "–"
-    metric = max(valued, key=lambda r: r.verdict.rank if r.verdict in (Verdict.WARN, Verdict.ALERT) else -1).metric
+    metric = max(
+        valued,
+        key=lambda r: (r.verdict.rank if r.verdict in (Verdict.WARN, Verdict.ALERT) else -1, r.threshold is not None),
+    ).metric
     of_kind = {r.kind: r for r in found if r.metric == metric}
     decides = next((r for r in of_kind.values() if r.value is not None and r.detail.get("decides") is True), None)
     known = [of_kind[kind] for kind in ("corrected", "realized", "estimated") if kind in of_kind]
@@ -649,6 +652,8 @@ def _segment_performance(found: Sequence[Result]) -> str:
         told += f", baseline {metric_value(metric, shown.detail['reference'])}"
     if shown.kind == "realized" and (shown.label_coverage or 0.0) < 1:
         told += f", {percent(shown.label_coverage)} labelled"
+    if has_no_limit(shown):
+        told += ", no limit"
     refused = of_kind.get("corrected")
     if refused is not None and refused.value is None and refused.detail.get("reason"):
         told += f"; no corrected value: {plainly(str(refused.detail['reason']))}"
