@@ -26,6 +26,8 @@ from monitor.models import Check, Result, Verdict, Window
 DELAY, OUTAGE = "label_delay", "label_outage"
 METRICS = (DELAY, OUTAGE)
 DAY = 86400.0
+LIKELY, UNSURE = 5e-3, 0.05
+"""How unlikely by chance a change of delay is that is a warning, and one of which nothing can be told either way."""
 
 
 def delay_findings(
@@ -121,8 +123,10 @@ def _lateness(
         return _result(scope, DELAY, None, Verdict.CANNOT_TELL, {"reason": reason, "decides": False})
     size = abs(math.log(change.factor))
     verdict = Verdict.OK
-    if change.p_value <= SURE and size >= math.log1p(limits.warn):
-        verdict = Verdict.ALERT if size >= math.log1p(limits.alert) else Verdict.WARN
+    if size >= math.log1p(limits.warn) and change.p_value <= UNSURE:
+        verdict = Verdict.CANNOT_TELL
+        if change.p_value <= LIKELY:
+            verdict = Verdict.ALERT if size >= math.log1p(limits.alert) and change.p_value <= SURE else Verdict.WARN
     threshold = 1 + (limits.warn if verdict is Verdict.WARN else limits.alert)
     which = {None: "all", 0: "negative", 1: "positive"}[change.label]
     detail: dict[str, object] = {"class": which, "n": change.n}
@@ -135,7 +139,12 @@ def _lateness(
     if change.creeps:
         detail["creeps"] = True
         words += ", a little longer each week" if change.factor > 1 else ", a little less each week"
-    if verdict is not Verdict.OK:
+    if verdict is Verdict.CANNOT_TELL:
+        # It holds up nothing: an incident of labels is over when no window says so any more.
+        chance = f"weeks differ so much without a change once in {1 / change.p_value:.0f}"
+        reason = f"{words}, as far as can be told: {chance}"
+        detail |= {"reason": reason, "decides": False}
+    elif verdict is not Verdict.OK:
         detail["what"] = words
     return _result(
         scope, DELAY, change.factor, verdict, detail, threshold=threshold, p_value=change.p_value,
