@@ -309,7 +309,8 @@ def ece(tally: Tally) -> Measure:
     Notes
     -----
     Chance alone makes it positive (about ``√(bins / n)`` times the spread of the labels), so compare it with a
-    baseline of about as many labels.  The interval is normal, from the binomial spread of each bin, cut at 0.
+    baseline of about as many labels.  The interval is normal, from the binomial spread of each bin, cut at 0; the share
+    of a bin is taken a little to the middle for it ((k + 1) / (n + 2)), as none of 300 is no certainty.
     """
     reason = _why_no_probabilities(tally)
     n = tally.n_pos + tally.n_neg
@@ -318,7 +319,8 @@ def ece(tally: Tally) -> Measure:
     curve = reliability_curve(tally.counts)
     weight = curve.n / n
     value = float(np.sum(weight * np.abs(curve.observed - curve.predicted)))
-    variance = float(np.sum(weight**2 * curve.observed * (1 - curve.observed) / curve.n))
+    share = (curve.observed * curve.n + 1) / (curve.n + 2)
+    variance = float(np.sum(weight**2 * share * (1 - share) / curve.n))
     low, high = mean_interval(value, variance * n, n, level=tally.level)
     return _measured(value, Interval(max(low, 0.0), min(high, 1.0)), n)
 
