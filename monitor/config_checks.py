@@ -20,6 +20,7 @@ from monitor.config import (
     FALLING_IS_WORSE,
     TASK_METRICS,
     UNBOUNDED,
+    WORTH,
     CompareConfig,
     Config,
     Destination,
@@ -312,17 +313,22 @@ def _performance(model: ModelConfig, _known: Known, where: Where) -> Iterator[Fi
         yield from _limits(here, task, performance)
 
 
+_NO_WORTH = "say in performance.value what each outcome of a decision is worth"
+_NO_PERCENT = {"bias": ("the label's unit", "write '±2'"), WORTH: ("the unit of performance.value", "write '-0.5'")}
+
+
 def _limits(where: Where, task: Task, performance: PerformanceConfig) -> Iterator[Finding]:
     for index, metric in enumerate(performance.metrics):
-        if metric not in TASK_METRICS[task]:
-            hint = f"there is {_listed(TASK_METRICS[task])}"
+        if metric not in TASK_METRICS[task] and not (metric == WORTH and performance.value and task == "binary"):
+            hint = _NO_WORTH if metric == WORTH else f"there is {_listed(TASK_METRICS[task])}"
             yield Finding((*where, "metrics", index), f"'{metric}' is not for {task} labels", hint, if_written=True)
     for side, limits in (("warn", performance.warn), ("alert", performance.alert)):
         for metric, limit in limits.items():
             here = (*where, side, metric)
-            if metric not in performance.metrics:
+            if metric not in performance.metrics and not (metric == WORTH and performance.value):
                 computable = metric in TASK_METRICS[task]
                 hint = "add it to performance.metrics" if computable else f"the labels are {task}"
+                hint = _NO_WORTH if metric == WORTH else hint
                 yield Finding(here, f"'{metric}' is not computed", hint, if_written=not computable)
                 continue
             sign = -1 if metric in FALLING_IS_WORSE else 1
@@ -338,8 +344,9 @@ def _limits(where: Where, task: Task, performance: PerformanceConfig) -> Iterato
                 yield Finding(
                     here, f"{metric} is a distance from the baseline, which gets worse by rising", "write '> …'"
                 )
-            elif limit.percent and metric == "bias":
-                yield Finding(here, "bias is in the label's unit, of which there are no per cent", "write '±2'")
+            elif limit.percent and metric in _NO_PERCENT:
+                unit, hint = _NO_PERCENT[metric]
+                yield Finding(here, f"{metric} is in {unit}, of which there are no per cent", hint)
             other = performance.alert.get(metric)
             if side == "warn" and other is not None and _stricter(other, limit):
                 yield Finding(here, "the warning is further off than the alert: it would never warn")

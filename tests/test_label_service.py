@@ -166,6 +166,21 @@ def test_labels_of_one_class_only_are_not_judged(tmp_path: Path, spelled: dict[i
     closed(service)
 
 
+def test_what_decisions_are_worth_may_have_a_limit(tmp_path: Path) -> None:
+    predictions, labels = log(3, days=BASELINE + 3)
+    live_ones = labels.id >= BASELINE * PER_DAY
+    labels.loc[live_ones, "y"] = 1 - labels.y[live_ones]
+    service = opened(tmp_path, predictions, labels)
+    path = tmp_path / "config.yaml"
+    told = "{min_labels: 50, metrics: [precision, value], value: {tp: 5, fp: -5}, alert: {value: -0.5}}"
+    path.write_text(path.read_text().replace("{min_labels: 50, alert: {accuracy: -10%}}", told))
+    service = Service(load(path), service.store)
+    assert run_due(service, now=START + (BASELINE + 12) * DAY, worker="test").errors == []
+    found = verdicts(service, "value")
+    assert {found[day] for day in range(3)} == {Verdict.ALERT}
+    closed(service)
+
+
 def test_odd_labels_are_counted_and_the_newest_counts(tmp_path: Path) -> None:
     predictions, labels = log(7, days=BASELINE + 1)
     mine = labels[labels.id >= BASELINE * PER_DAY]

@@ -46,6 +46,7 @@ PerformanceMetric = Annotated[
         "micro_recall",
         "micro_f1",
         "macro_roc_auc",
+        "value",
     ],
     BeforeValidator(_same_metric),
 ]
@@ -61,9 +62,11 @@ TASK_METRICS: dict[Task, frozenset[str]] = {
 }  # fmt: skip
 """What can be computed of labels of each kind."""
 
+WORTH = "value"
+"""What a decision was worth in the mean, in the unit of `performance.value`; computed where that is given."""
 FALLING_IS_WORSE = frozenset({
     "precision", "recall", "f1", "fbeta", "specificity", "accuracy", "roc_auc", "pr_auc", "macro_roc_auc", "r2",
-    *_AVERAGED,
+    WORTH, *_AVERAGED,
 })  # fmt: skip
 EITHER_WAY = frozenset({"prevalence", "positive_rate", "bias"})
 """Neither good nor bad in one direction: a limit may point in either."""
@@ -71,7 +74,7 @@ EITHER_WAY = frozenset({"prevalence", "positive_rate", "bias"})
 IN_UNITS = frozenset({"mae", "rmse", "median_absolute_error"})
 """In the label's unit: a limit such as +10% is a part of the baseline's value."""
 
-UNBOUNDED = frozenset({*IN_UNITS, "bias", "mape", "r2", "log_loss"})
+UNBOUNDED = frozenset({*IN_UNITS, "bias", "mape", "r2", "log_loss", WORTH})
 """May lie beyond 1, and so may their limits."""
 
 AGAINST_BASELINE = frozenset({"calibration_drift"})

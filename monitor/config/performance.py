@@ -8,7 +8,7 @@ from pydantic import Field, PrivateAttr
 
 from monitor.config.block import Block
 from monitor.config.limits import PerformanceLimit
-from monitor.config.metrics import AGAINST_BASELINE, TASK_METRICS, PerformanceMetric, Task
+from monitor.config.metrics import AGAINST_BASELINE, TASK_METRICS, WORTH, PerformanceMetric, Task
 from monitor.config_types import Number, Unique, Whole
 
 _PERFORMANCE: list[Any] = [
@@ -43,7 +43,7 @@ class PerformanceConfig(Block):
     those to come."""
     value: dict[Literal["tp", "fp", "fn", "tn"], Number] = {}
     """What each outcome of a decision is worth, e.g. `{tp: 0, fp: -20, fn: -500, tn: 5}`; adds the metric `value`,
-    the mean over decisions."""
+    the mean over decisions; a limit of it is in the same unit (`alert: {value: -0.5}` or `"< 2"`)."""
     min_labels: Whole = Field(100, ge=1)
     """With fewer labels a window cannot tell."""
     warn: dict[PerformanceMetric, PerformanceLimit] = {}
@@ -89,7 +89,7 @@ class PerformanceConfig(Block):
         """``(warn, alert)`` by metric: those given, or the built-in ones where none are."""
         given = {*self.warn, *self.alert}
         # What `defaults` say of another kind of labels says nothing of these.
-        if {"warn", "alert"} & self.model_fields_set and (not given or given & TASK_METRICS[self._task]):
+        if {"warn", "alert"} & self.model_fields_set and (not given or given & {*TASK_METRICS[self._task], WORTH}):
             return dict(self.warn), dict(self.alert)
         warn, alert = (
             {
