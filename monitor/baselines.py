@@ -118,7 +118,7 @@ def build(
             return source.read_relation(model, roles, now=now)
         return source.read_inputs(model, roles, part, now=now)
 
-    kinds = column_kinds(roles)
+    kinds = column_kinds(model, roles)
     edges = {SCORE: [model.threshold]} if model.threshold is not None else {}
     whole = cut if len(cut) > 1 and _has_exclusions(model) else [span]
     specs, n_rows = passes.learn_specs(
@@ -347,15 +347,23 @@ def describe(model: ModelConfig, span: Window | None) -> str:
     return "a query" if kind == "query" else f"{kind} {told[kind]}"
 
 
-def column_kinds(roles: Roles) -> dict[str, str]:
-    """Every column that is counted → ``"numeric"`` or ``"categorical"``; score, decision and segments included."""
+def column_kinds(model: ModelConfig, roles: Roles) -> dict[str, str]:
+    """Every column that is counted → ``"numeric"`` or ``"categorical"``; score, decision and segments included.
+
+    Where no column holds the decision it is that of the threshold.
+    """
     kinds = dict(roles.features)
     kinds |= {segment: "categorical" for segment in roles.segments if segment not in kinds}
     if roles.score is not None:
         kinds[SCORE] = "numeric"
-    if roles.decision is not None:
+    if roles.decision is not None or decides_by_threshold(model, roles):
         kinds[DECISION] = "categorical"
     return kinds
+
+
+def decides_by_threshold(model: ModelConfig, roles: Roles) -> bool:
+    binary = model.labels is None or model.labels.task == "binary"
+    return binary and roles.score is not None and roles.decision is None and model.threshold is not None
 
 
 def segment_values(specs: Mapping[str, ColumnSpec], roles: Roles, model: ModelConfig) -> dict[str, list[str]]:
@@ -441,9 +449,9 @@ def named_segments(baseline: Baseline | None) -> list[str]:
     return [f"{column}={value}" for column, values in known_segments(baseline).items() for value in values]
 
 
-def is_readable(name: str, roles: Roles) -> bool:
+def is_readable(name: str, model: ModelConfig, roles: Roles) -> bool:
     """Whether a column of the baseline is still there to be read, with the kind it had."""
-    return name in column_kinds(roles)
+    return name in column_kinds(model, roles)
 
 
 def _roles_dict(roles: Roles) -> dict[str, Any]:

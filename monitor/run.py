@@ -162,7 +162,7 @@ def inputs(service: Service, claim: Claim, now: datetime) -> Seen:
             )
         except NoBaselineError as missing:
             return without_baseline(scope, mark, str(missing))
-        known = {name: spec for name, spec in baseline.specs().items() if baselines.is_readable(name, roles)}
+        known = {name: spec for name, spec in baseline.specs().items() if baselines.is_readable(name, model, roles)}
         reference = baselines.reference(baseline, service.config, store=service.store, window=claim.window)
         # What rows of one entity are worth can only be seen in rows that are read.
         needed = {n for n in known if not baselines.knows_wander(reference.columns[n])} if model.entity else set()

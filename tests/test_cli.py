@@ -283,6 +283,21 @@ def test_two_lines_are_enough_to_see_every_check_at_once(fresh: Path) -> None:
     assert (rows["n_current"], rows["detail"]["duplicates"]) == (PER_DAY, 40), "by the key that was guessed"
 
 
+def test_a_threshold_decides_where_no_column_does(folder: Path) -> None:
+    (folder / "config.yaml").write_text(CONFIG.replace("    prediction: prediction\n", "    threshold: 0.3\n"))
+    with sqlite3.connect(folder / "log.db") as log:
+        log.execute("ALTER TABLE predictions RENAME COLUMN prediction TO branch")
+    (folder / "monitor.db").unlink()
+    call("backfill", "--from", "2026-01-15", "--to", "2026-01-16", "--no-report")
+    (rate,) = told("history", "--metric", "decision_rate")["history"]
+    with sqlite3.connect(folder / "log.db") as log:
+        asked = "SELECT avg(score >= 0.3) FROM (SELECT DISTINCT request_id, score FROM predictions WHERE {})"
+        (share,) = log.execute(asked.format("date(predicted_at) = '2026-01-15'")).fetchone()
+        (before,) = log.execute(asked.format("date(predicted_at) < '2026-01-15'")).fetchone()
+    assert rate["value"] == pytest.approx(share, abs=1e-9)
+    assert rate["detail"]["reference"] == pytest.approx(before, abs=1e-9)
+
+
 def test_a_log_that_ended_long_ago_leads_to_a_backfill(fresh: Path) -> None:
     text = call("run", "--now", "2026-06-01", "--no-report").stdout
     assert "no rows in these windows: the log goes from 2026-01-01 to 2026-01-20" in text
