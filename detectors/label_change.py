@@ -143,6 +143,31 @@ def within_class_shape(
     return LabelChange(value, value - half, value + half)
 
 
+def scores_follow_labels(reference: ScoreLabels, current: ScoreLabels) -> float | None:
+    """Have scores moved as another share of positives alone would have moved them, rather than not at all?
+
+    P(score now > score then) - ½ is then Δπ (AUC - ½), with the reference's AUC.  In a changed rule scores stay where
+    they were, as they know of inputs only.
+
+    Returns
+    -------
+    The logarithm of the likelihood ratio, positive where they have moved so; ``None`` with fewer than 100 labels on a
+    side, or without both classes.
+    """
+    (x, pos, neg), (x_now, pos_now, neg_now) = _labelled(reference), _labelled(current)
+    n, m = float((pos + neg).sum()), float((pos_now + neg_now).sum())
+    if min(n, m) < MIN_LABELS or min(pos.sum(), neg.sum()) == 0:
+        return None
+    area = float(np.sum(pos * (np.cumsum(neg) - neg / 2))) / (float(pos.sum()) * float(neg.sum()))
+    implied = (float(pos_now.sum()) / m - float(pos.sum()) / n) * (area - 0.5)
+    scores = np.union1d(x, x_now)
+    then, now = np.zeros(len(scores)), np.zeros(len(scores))
+    np.add.at(then, np.searchsorted(scores, x), pos + neg)
+    np.add.at(now, np.searchsorted(scores, x_now), pos_now + neg_now)
+    moved = float(np.sum(now * (np.cumsum(then) - then / 2))) / (n * m) - 0.5
+    return (moved**2 - (moved - implied) ** 2) * 6 * n * m / (n + m + 1)
+
+
 def share_change(reference: FloatArray, current: FloatArray, *, level: float = 0.999) -> LabelChange | None:
     """How do the shares of the columns given the row differ, where it is surest?  Tables of counts, shape ``(R, C)``.
 

@@ -110,6 +110,9 @@ class Evidence:
         Change of P(y | score): realized less estimated share of positives, or of accuracy.
     within_class
         Change of the score's distribution within the classes, P(score | y).
+    score_follows
+        Whether scores have moved as the change of ``prevalence`` alone would have moved them, rather than not at all:
+        the logarithm of the likelihood ratio.
     """
 
     drifted: tuple[Moved, ...] = ()
@@ -122,6 +125,7 @@ class Evidence:
     prevalence: Change | None = None
     calibration: Change | None = None
     within_class: Change | None = None
+    score_follows: float | None = None
 
     @property
     def inputs_moved(self) -> bool:
@@ -202,13 +206,20 @@ def _population_mix(evidence: Evidence) -> Cause | None:
     return _cause(CauseKind.POPULATION_MIX, 0.8, what, "inputs hold within each", features=names)
 
 
+_CLEARLY = 3.0
+"""Logarithm of a likelihood ratio from which on the likelier is taken to be so."""
+
+
 def _label_shift(evidence: Evidence) -> Cause | None:
     prevalence, within = evidence.prevalence, evidence.within_class
     if prevalence is None or within is None or not prevalence.moved or within.moved:
         return None
+    follows = math.inf if evidence.score_follows is None else evidence.score_follows
+    if follows < 0:  # more positives among the same scores: within classes they cannot hold
+        return None
     return _cause(
         CauseKind.LABEL_SHIFT,
-        0.8,
+        0.8 if follows > _CLEARLY else 0.6,
         f"the share of positives changed by {prevalence.value:+.1%}",
         "scores within each class hold",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from detectors.label_change import (
     error_change,
     meaning_change,
     prevalence_change,
+    scores_follow_labels,
     within_class_change,
     within_class_shape,
 )
@@ -249,7 +250,7 @@ def _within_segments(results: Iterable[Result]) -> bool | None:
     return any(r.verdict is Verdict.ALERT for r in inside) if inside else None
 
 
-def _label_evidence(labels: Labels | None) -> dict[str, Change | None]:
+def _label_evidence(labels: Labels | None) -> dict[str, Any]:
     if labels is None:
         return {}
     reference, current = labels
@@ -258,6 +259,7 @@ def _label_evidence(labels: Labels | None) -> dict[str, Change | None]:
             "prevalence": _stated(prevalence_change(reference, current), PREVALENCE),
             "calibration": _stated(meaning_change(reference, current), MEANING),
             "within_class": _within_class(reference, current),
+            "score_follows": scores_follow_labels(reference, current),
         }
     if isinstance(reference, ClassCounts) and isinstance(current, ClassCounts):
         tables = ClassTables.of(reference, current)

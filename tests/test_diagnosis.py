@@ -13,7 +13,13 @@ from detectors.breakage import spike, unit_change
 from detectors.classification import performance
 from detectors.edges import EdgeBuilder
 from detectors.kernel import CategoricalCounter, NumericCounter
-from detectors.label_change import meaning_change, prevalence_change, within_class_change, within_class_shape
+from detectors.label_change import (
+    meaning_change,
+    prevalence_change,
+    scores_follow_labels,
+    within_class_change,
+    within_class_shape,
+)
 from detectors.profiles import (
     CategoricalSpec,
     Column,
@@ -250,6 +256,21 @@ def test_positives_that_become_frequent_among_middling_scores_are_a_changed_rule
         told[diagnose(evidence([realized(*sides)], labels=sides)).kind.value] += 1
     assert told["concept_drift"] >= 18, told
     assert told["label_shift"] <= 1, told
+
+
+def test_more_positives_among_the_same_scores_are_a_changed_rule_and_among_higher_ones_a_shift_of_labels() -> None:
+    rng = np.random.default_rng(9)
+    base = labelled(served(world(rng, 20_000)))
+    rule_changed, shifted = [], []
+    for _ in range(30):
+        now = served(world(rng, 1500))
+        now["y"] = np.maximum(now["y"], rng.random(len(now["y"])) < 0.1)
+        rule_changed.append(scores_follow_labels(base, labelled(now)) or 0.0)
+        shifted.append(scores_follow_labels(base, labelled(served(world(rng, 1500, odds=2)))) or 0.0)
+    assert sum(found < 0 for found in rule_changed) >= 26, rule_changed
+    assert max(rule_changed) < 3, rule_changed
+    assert sum(found > 3 for found in shifted) >= 26, shifted
+    assert scores_follow_labels(base, labelled(served(world(rng, 50)))) is None
 
 
 def numeric(values: FloatArray, spec: NumericSpec) -> NumericProfile:
