@@ -6,6 +6,7 @@ docs/labels.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 
@@ -57,6 +58,20 @@ class Outcome:
     labelled_only: list[float] = field(default_factory=list)
 
 
+def trials(
+    name: str, age: int, *, histories: int, targets: int, per_day: int, seed: int, world: World
+) -> Iterator[tuple[Rows, DelayLaw]]:
+    """Windows of this age (days) under one law, each with the delay law that its history teaches."""
+    law = LAWS[name]
+    for history in range(histories):
+        rng = np.random.default_rng([seed, history])
+        days = np.array([day for day in np.arange(NOW - 148, NOW) if day != NOW - age])
+        windows = [delays(rows(rng, law, days=np.array([day]), per_day=per_day, world=world)) for day in days]
+        learned = learn(reduce(merge, windows), windows=windows, times=list(days), target=NOW - age)
+        for _ in range(targets):
+            yield rows(rng, law, days=np.array([NOW - age]), per_day=per_day, world=world), learned
+
+
 def run(
     name: str,
     share: float,
@@ -68,21 +83,15 @@ def run(
     world: World = WORLD,
 ) -> tuple[int, dict[str, Outcome]]:
     """Trials of one law at the age at which ``share`` of the labels has landed."""
-    law = LAWS[name]
-    age = age_of(law, share, world)
-    oracle = true_law(law, age, world)
+    age = age_of(LAWS[name], share, world)
+    oracle = true_law(LAWS[name], age, world)
     told = {metric: Outcome() for metric in METRICS}
-    for history in range(histories):
-        rng = np.random.default_rng([seed, history])
-        days = np.array([day for day in np.arange(NOW - 148, NOW) if day != NOW - age])
-        windows = [delays(rows(rng, law, days=np.array([day]), per_day=per_day, world=world)) for day in days]
-        learned = learn(reduce(merge, windows), windows=windows, times=list(days), target=NOW - age)
-        for _ in range(targets):
-            part = rows(rng, law, days=np.array([NOW - age]), per_day=per_day, world=world)
-            truth, naive = (performance(counted(part, at, world), METRICS) for at in (np.inf, age))
-            found, best = (correct(part, each, age=age, world=world) for each in (learned, oracle))
-            for metric, outcome in told.items():
-                _note(outcome, found[metric], best[metric], truth[metric], naive[metric])
+    drawn = trials(name, age, histories=histories, targets=targets, per_day=per_day, seed=seed, world=world)
+    for part, learned in drawn:
+        truth, naive = (performance(counted(part, at, world), METRICS) for at in (np.inf, age))
+        found, best = (correct(part, each, age=age, world=world) for each in (learned, oracle))
+        for metric, outcome in told.items():
+            _note(outcome, found[metric], best[metric], truth[metric], naive[metric])
     return age, told
 
 
@@ -97,14 +106,20 @@ def _note(outcome: Outcome, found: Measure, best: Measure, truth: Measure, naive
     outcome.labelled_only.append(abs(naive.value - truth.value))
 
 
-def table(*, histories: int, targets: int, seed: int = 0, world: World = WORLD) -> str:
+def table(
+    *,
+    histories: int,
+    targets: int,
+    seed: int = 0,
+    columns: Sequence[str] = METRICS,
+    measure: Callable[..., tuple[int, dict[str, Outcome]]] = run,
+) -> str:
     """The table of docs/labels.md: in each cell coverage, width ÷ ideal, and error ÷ that of the labels so far."""
-    lines = [f"| law | landed | {' | '.join(METRICS)} |", "|---|---|" + len(METRICS) * "---|"]
+    lines = [f"| law | landed | {' | '.join(columns)} |", "|---|---|" + len(columns) * "---|"]
     for name in LAWS:
         for share in SHARES:
-            age, told = run(name, share, histories=histories, targets=targets, seed=seed, world=world)
-            cells = " | ".join(_cell(told[metric]) for metric in METRICS)
-            lines.append(f"| {name} | {share:.0%}, {age} d | {cells} |")
+            age, told = measure(name, share, histories=histories, targets=targets, seed=seed)
+            lines.append(f"| {name} | {share:.0%}, {age} d | {' | '.join(_cell(told[each]) for each in columns)} |")
             print(lines[-1], flush=True)
     return "\n".join(lines)
 

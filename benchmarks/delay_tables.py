@@ -7,19 +7,17 @@ docs/labels.md.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import reduce
 
 import numpy as np
 
-from benchmarks.delay import LAWS, NOW, SHARES, WORLD, Rows, World, age_of, delays, landed, rows, true_law
-from benchmarks.delay_scores import Outcome, counted, strata_of
+from benchmarks.delay import LAWS, WORLD, Rows, World, age_of, landed, true_law
+from benchmarks.delay_scores import Outcome, counted, strata_of, table, trials
 from benchmarks.measured import Measured
 from detectors.classification import Measure, Reliability, ThresholdRow, reliability_curve, threshold_table
 from detectors.corrected import fit
 from detectors.corrected_scores import expect
 from detectors.corrected_tables import Tables, corrected_tables
-from detectors.delay import DelayLaw, learn
-from detectors.delay_counts import merge
+from detectors.delay import DelayLaw
 
 TABLE = Measured("benchmarks.delay_tables", "delay tables", {"histories": 4, "targets": 30, "seed": 0})
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6)
@@ -92,21 +90,15 @@ def run(
     world: World = WORLD,
 ) -> tuple[int, dict[str, Outcome]]:
     """Trials of one law at the age at which ``share`` of the labels has landed; each cell of a table is one."""
-    law = LAWS[name]
-    age = age_of(law, share, world)
-    oracle = true_law(law, age, world)
+    age = age_of(LAWS[name], share, world)
+    oracle = true_law(LAWS[name], age, world)
     told = {column: Outcome() for column in COLUMNS}
-    for history in range(histories):
-        rng = np.random.default_rng([seed, history])
-        days = np.array([day for day in np.arange(NOW - 148, NOW) if day != NOW - age])
-        windows = [delays(rows(rng, law, days=np.array([day]), per_day=per_day, world=world)) for day in days]
-        learned = learn(reduce(merge, windows), windows=windows, times=list(days), target=NOW - age)
-        for _ in range(targets):
-            part = rows(rng, law, days=np.array([NOW - age]), per_day=per_day, world=world)
-            truth, naive = plain(part, np.inf, world), plain(part, age, world)
-            found, best = (cells(correct(part, each, age=age, world=world)) for each in (learned, oracle))
-            for key in found.keys() & truth.keys() & best.keys():
-                _note(told[key[0]], found[key], best[key], truth[key][0], naive.get(key))
+    drawn = trials(name, age, histories=histories, targets=targets, per_day=per_day, seed=seed, world=world)
+    for part, learned in drawn:
+        truth, naive = plain(part, np.inf, world), plain(part, age, world)
+        found, best = (cells(correct(part, each, age=age, world=world)) for each in (learned, oracle))
+        for key in found.keys() & truth.keys() & best.keys():
+            _note(told[key[0]], found[key], best[key], truth[key][0], naive.get(key))
     return age, told
 
 
@@ -126,25 +118,9 @@ def _note(
         out.labelled_only.append(abs(naive[0] - truth))
 
 
-def table(*, histories: int, targets: int, seed: int = 0, world: World = WORLD) -> str:
-    """The table of docs/labels.md: in each cell coverage, width ÷ ideal, and error ÷ that of the labels so far."""
-    lines = [f"| law | landed | {' | '.join(COLUMNS)} |", "|---|---|" + len(COLUMNS) * "---|"]
-    for name in LAWS:
-        for share in SHARES:
-            age, told = run(name, share, histories=histories, targets=targets, seed=seed, world=world)
-            lines.append(f"| {name} | {share:.0%}, {age} d | {' | '.join(_cell(told[each]) for each in COLUMNS)} |")
-            print(lines[-1], flush=True)
-    return "\n".join(lines)
-
-
-def _cell(out: Outcome) -> str:
-    width, error = (float(np.mean(a) / np.mean(b)) for a, b in ((out.width, out.ideal), (out.error, out.labelled_only)))
-    return f"{out.held / out.trials:.0%} · {width:.2f} · {error:.2f}"
-
-
 def main() -> None:
     asked = TABLE.parser(__doc__).parse_args()
-    told = table(**TABLE.options(asked))
+    told = table(**TABLE.options(asked), columns=COLUMNS, measure=run)
     said = (
         f"{asked.histories * asked.targets} windows of 3,000 predictions a line, thresholds "
         f"{', '.join(map(str, THRESHOLDS))}.\n"

@@ -370,25 +370,6 @@ def pace_of(counts: DelayCounts, law: DelayLaw, label: int) -> tuple[float, floa
     return pace, 1 / information
 
 
-PACES = np.linspace(-2, 2, 41)
-
-
-def mean_delays(counts: DelayCounts, law: DelayLaw, label: int) -> FloatArray:
-    """The mean delay that the labels of a class should have at each of ``PACES``, in seconds; decreasing.
-
-    Of a label of a prediction aged t that has landed, the law expects a delay of ``t - ∫ F(x) dx / F(t)``, x from 0 to
-    t; the ages are those of the predictions whose labels these are.
-    """
-    events = counts.landed[:, label].sum(axis=0).astype(float)
-    risk = counts.at_risk[:, label].sum(axis=0).astype(float)
-    seen_to = np.append(events - np.diff(risk, prepend=0.0), risk[-1])  # labels of predictions as old as each edge
-    share = np.interp(law.edges * np.exp(PACES)[:, None], law.edges, _pooled_share(law, counts, label))
-    area = np.cumsum((share[:, 1:] + share[:, :-1]) / 2 * np.diff(law.edges), axis=1)
-    expected = law.edges[1:] - np.divide(area, share[:, 1:], out=np.zeros_like(area), where=share[:, 1:] > 0)
-    means = expected @ seen_to[1:] / max(float(seen_to[1:].sum()), 1.0)
-    return np.asarray(np.minimum.accumulate(np.maximum(means, 1.0)))
-
-
 def _pooled_share(law: DelayLaw, counts: DelayCounts, label: int) -> FloatArray:
     weight = counts.landed[:, label].sum(axis=1).astype(float) + 1e-9
     return np.asarray(np.average(law.share[:, label], axis=0, weights=weight))

@@ -25,7 +25,6 @@ from detectors.segments import (
     cross_counts,
     in_segments,
 )
-from monitor.models import DECISION, SCORE
 
 TIME = "__time__"
 VERSION = "__version__"
@@ -329,15 +328,6 @@ def split_rows(
             yield _text(value), np.flatnonzero(mask)
     if others.any():
         yield OTHER, np.flatnonzero(others)
-
-
-def score_rows(batch: pa.RecordBatch) -> tuple[npt.NDArray[np.float64], ...]:
-    """Scores, decisions and labels as float64; NaN where unknown."""
-    names = batch.schema.names
-    empty = np.full(batch.num_rows, np.nan)
-    scores = floats(batch.column(SCORE)) if SCORE in names else empty
-    decisions = floats(batch.column(DECISION)) if DECISION in names else empty
-    return scores, decisions, floats(batch.column(LABEL))
 
 
 def states(column: Any) -> npt.NDArray[np.int8]:

@@ -20,6 +20,7 @@ from monitor.messages import excess
 from monitor.models import (
     CYCLES,
     DECISION,
+    TAKEN_BACK,
     Check,
     Incident,
     IncidentState,
@@ -38,9 +39,6 @@ ROWS = "__rows__"
 LABELS = "__labels__"
 """Feature name of the series that watch the labels' own delay; not a column, and an incident of their own. That of a
 further label is followed by its name."""
-
-TAKEN_BACK = "taken_back"
-"""In the ``detail`` of an incident that later data has shown to be none."""
 
 _ROWS_KEY: SeriesKey = (Check.QUALITY, ROWS, None)
 _INPUT_CHECKS = frozenset({Check.FEATURE_DRIFT, Check.SCORE_DRIFT, Check.QUALITY})

@@ -250,6 +250,10 @@ class IncidentState(StrEnum):
     REMOVED = "removed"
 
 
+TAKEN_BACK = "taken_back"
+"""In the ``detail`` of an incident that later data has shown to be none."""
+
+
 @dataclass(frozen=True)
 class Incident:
     """A check that fires, from opened to resolved."""
@@ -275,7 +279,7 @@ class Incident:
     @property
     def standing(self) -> str:
         """Its state in words; ``taken back`` where later data has shown that there was no fault."""
-        taken_back = self.state is IncidentState.RESOLVED and self.detail.get("taken_back")
+        taken_back = self.state is IncidentState.RESOLVED and self.detail.get(TAKEN_BACK)
         return "taken back" if taken_back else self.state.value
 
 
